@@ -1,0 +1,38 @@
+{{- define "rerank-operator.name" -}}
+{{- if contains "rerank-operator" .Release.Name }}
+{{- .Release.Name | trunc 53 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-rerank-operator" .Release.Name | trunc 53 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "rerank-operator.selector" -}}
+app.kubernetes.io/name: rerank-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "rerank-operator.labels" -}}
+{{ include "rerank-operator.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{- /* Exactly the calls the operator makes, in all namespaces or in one. */ -}}
+{{- define "rerank-operator.rules" -}}
+- apiGroups: [rerank.dev]
+  resources: [rerankerservices]
+  verbs: [list, watch]
+- apiGroups: [rerank.dev]
+  resources: [rerankerservices/status]
+  verbs: [patch]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [services, serviceaccounts]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
+{{- end }}

@@ -1,0 +1,99 @@
+"""Every string that other programs see: group, labels, kinds, condition types, reasons."""
+
+import re
+from hashlib import sha256
+from typing import NamedTuple
+
+GROUP = "rerank.dev"
+VERSION = "v1alpha1"
+FIELD_MANAGER = "rerank-operator"
+
+# The operator watches what carries this label; its value is `instance(name)` of the owner.
+OWNER_LABEL = f"{GROUP}/service"
+# On each child: what we last applied, and for which object. The UID tells a child of ours from
+# that of an earlier RerankerService of the same name, even when its ownerReference is gone.
+HASH_ANNOTATION = f"{GROUP}/applied-hash"
+OWNER_UID_ANNOTATION = f"{GROUP}/owner-uid"
+
+HTTP_PORT = 8080
+SERVICE_PORT = 80
+SERVER_CONTAINER = "server"
+# `accelerator.resource` of pods that ask for no device: vLLM runs on the CPU.
+NO_ACCELERATOR = "none"
+
+
+class Kind(NamedTuple):
+    """What it takes to address objects of one kind."""
+
+    api_version: str
+    plural: str
+    name: str
+
+
+RERANKERS = Kind(f"{GROUP}/{VERSION}", "rerankerservices", "RerankerService")
+DEPLOYMENTS = Kind("apps/v1", "deployments", "Deployment")
+SERVICES = Kind("v1", "services", "Service")
+SERVICE_ACCOUNTS = Kind("v1", "serviceaccounts", "ServiceAccount")
+PODS = Kind("v1", "pods", "Pod")
+
+CHILD_KINDS = (SERVICE_ACCOUNTS, SERVICES, DEPLOYMENTS)
+WATCHED_KINDS = (RERANKERS, *CHILD_KINDS, PODS)
+KIND_BY_NAME = {kind.name: kind for kind in WATCHED_KINDS}
+
+# Condition types.
+READY = "Ready"
+AVAILABLE = "Available"
+
+# Reasons. They are API: once released, never renamed or reused.
+ALL_PODS_READY = "AllPodsReady"
+PODS_AVAILABLE = "PodsAvailable"
+SCALED_TO_ZERO = "ScaledToZero"
+NO_PODS_AVAILABLE = "NoPodsAvailable"
+INVALID_SPEC = "InvalidSpec"
+NAME_CONFLICT = "NameConflict"
+QUOTA_EXCEEDED = "QuotaExceeded"
+APPLY_REFUSED = "ApplyRefused"
+PODS_REFUSED = "PodsRefused"
+IMAGE_PULL_FAILED = "ImagePullFailed"
+CONTAINER_REFUSED = "ContainerRefused"
+OUT_OF_MEMORY = "OutOfMemory"
+CRASH_LOOPING = "CrashLooping"
+WAITING_FOR_GPU = "WaitingForGPU"
+UNSCHEDULABLE = "Unschedulable"
+ROLLOUT_STUCK = "RolloutStuck"
+LOADING_MODEL = "LoadingModel"
+STARTING_PODS = "StartingPods"
+ROLLING_OUT = "RollingOut"
+
+# Deployment name + "-" + hash of the ReplicaSet has to stay a DNS label of 63 characters.
+_MAX_INSTANCE = 52
+_DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+
+
+def instance(reranker_name: str) -> str:
+    """Return the name of the children, and the label value, of a RerankerService.
+
+    It is the object's own name where that is a short DNS label. A name with dots, a leading digit
+    or over 52 characters is cut and carries a hash, since a Service or a label takes no such name.
+    """
+    if len(reranker_name) <= _MAX_INSTANCE and _DNS_LABEL.fullmatch(reranker_name):
+        return reranker_name
+    digest = sha256(reranker_name.encode()).hexdigest()[:8]
+    safe = re.sub(r"[^a-z0-9-]", "-", reranker_name)
+    if not safe[0].isalpha():
+        safe = f"r-{safe}"
+    return f"{safe[: _MAX_INSTANCE - 9].rstrip('-')}-{digest}"
+
+
+def selector(instance: str) -> dict[str, str]:
+    """Return the labels that pick the pods of one RerankerService, and no other pod."""
+    return {"app.kubernetes.io/name": "reranker", OWNER_LABEL: instance}
+
+
+def labels(instance: str) -> dict[str, str]:
+    """Return the labels of every child."""
+    return {
+        **selector(instance),
+        "app.kubernetes.io/instance": instance,
+        "app.kubernetes.io/managed-by": FIELD_MANAGER,
+    }

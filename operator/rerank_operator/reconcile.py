@@ -1,0 +1,225 @@
+"""One pass: read, decide, apply, prune, write the status."""
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from rerank_operator import drift, names
+from rerank_operator.api import Manifest, RerankerService, RerankerServiceStatus, parse
+from rerank_operator.errors import InvalidSpec, NotFound, Refused, Unavailable
+from rerank_operator.names import Kind
+from rerank_operator.resources import desired
+from rerank_operator.settings import Settings
+from rerank_operator.status import Finding, build_status, invalid_status, refusal_reason
+from rerank_operator.store import Key, Store
+
+log = logging.getLogger(__name__)
+
+
+class Cluster(Protocol):
+    """What a pass asks of the API server.
+
+    Each call raises `Refused` for what the server will not do and `Unavailable` for what it
+    cannot do now.
+    """
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None: ...
+
+    async def apply(self, kind: Kind, manifest: Manifest) -> Manifest: ...
+
+    async def apply_status(self, kind: Kind, manifest: Manifest) -> Manifest:
+        """Raises `NotFound` as well: unlike `apply` this creates nothing."""
+
+    async def delete(self, kind: Kind, manifest: Manifest) -> None: ...
+
+
+class Reconciler:
+    """Makes the cluster hold what each RerankerService asks for; keeps nothing between passes."""
+
+    def __init__(
+        self, store: Store, cluster: Cluster, settings: Settings, clock: Callable[[], datetime]
+    ) -> None:
+        self._store = store
+        self._cluster = cluster
+        self._settings = settings
+        self._clock = clock
+
+    async def reconcile(self, key: Key) -> bool:
+        """Run one pass, and return whether it is settled; if not it wants another, later."""
+        try:
+            return await self._pass(key)
+        except Unavailable as error:
+            log.warning("API server unavailable, will retry", extra=_about(key, error=str(error)))
+            return False
+
+    async def _pass(self, key: Key) -> bool:
+        body = self._store.reranker(key)
+        # The children of one that goes are the garbage collector's, by their ownerReferences.
+        if body is None or "deletionTimestamp" in body["metadata"]:
+            return True
+        try:
+            reranker = parse(body)
+        except InvalidSpec as error:
+            generation = body["metadata"].get("generation", 0)
+            status = invalid_status(generation, str(error), _status(body), self._clock())
+            return await self._write_status(key, body, status)
+        wanted = [_owned_by(reranker, manifest) for manifest in desired(reranker, self._settings)]
+        settled = True
+        problem: Finding | None = None
+        for manifest in wanted:
+            try:
+                settled &= await self._apply(key, manifest, reranker)
+            except _Conflict as error:
+                problem = problem or Finding(names.NAME_CONFLICT, str(error))
+            except (Refused, NotFound) as error:
+                reason = refusal_reason(str(error), names.APPLY_REFUSED)
+                problem = problem or Finding(reason, f"{_title(manifest)}: {error}")
+        await self._prune(key, wanted, reranker)
+        status = build_status(
+            reranker,
+            self._deployment(key, reranker),
+            self._store.pods(key),
+            problem,
+            _status(body),
+            self._clock(),
+        )
+        written = await self._write_status(key, body, status)
+        return settled and written and problem is None
+
+    async def _apply(self, key: Key, manifest: Manifest, reranker: RerankerService) -> bool:
+        """Make one child as it should be. False: it had to be put back, so look again soon.
+
+        Raises:
+            _Conflict: an object of that name is there and is not ours.
+        """
+        kind = names.KIND_BY_NAME[manifest["kind"]]
+        namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+        observed = next(
+            (
+                child
+                for child in self._store.children(key)
+                if child["kind"] == kind.name and child["metadata"]["name"] == name
+            ),
+            None,
+        )
+        if observed is None:
+            # No watch shows an object without our label, and a forced apply would take it over.
+            observed = await self._cluster.get(kind, namespace, name)
+        if observed is None:
+            self._store.put(await self._cluster.apply(kind, manifest))
+            log.info("child created", extra=_about(key, child=_title(manifest)))
+            return True
+        if not _is_ours(observed, reranker):
+            raise _Conflict(
+                f"{_title(manifest)} exists and does not belong to this RerankerService: "
+                "remove it, or give the RerankerService another name"
+            )
+        same_intent = _applied_hash(observed) == _applied_hash(manifest)
+        if same_intent and drift.holds(observed, manifest):
+            return True
+        # With the UID the apply cannot reach an object that took the place of the one seen here.
+        metadata = manifest["metadata"] | {"uid": observed["metadata"]["uid"]}
+        self._store.put(await self._cluster.apply(kind, manifest | {"metadata": metadata}))
+        message = "child put back" if same_intent else "child updated"
+        log.info(message, extra=_about(key, child=_title(manifest)))
+        return not same_intent
+
+    async def _prune(self, key: Key, wanted: list[Manifest], reranker: RerankerService) -> None:
+        titles = {_title(manifest) for manifest in wanted}
+        for child in self._store.children(key):
+            if (
+                _title(child) not in titles
+                and _is_ours(child, reranker)
+                and "deletionTimestamp" not in child["metadata"]
+            ):
+                await self._cluster.delete(names.KIND_BY_NAME[child["kind"]], child)
+                log.info("child deleted", extra=_about(key, child=_title(child)))
+
+    def _deployment(self, key: Key, reranker: RerankerService) -> Manifest | None:
+        return next(
+            (
+                child
+                for child in self._store.children(key)
+                if child["kind"] == names.DEPLOYMENTS.name and _is_ours(child, reranker)
+            ),
+            None,
+        )
+
+    async def _write_status(self, key: Key, body: Manifest, status: RerankerServiceStatus) -> bool:
+        if status == _status(body):
+            log.debug("nothing changed", extra=_about(key))
+            return True
+        metadata = body["metadata"]
+        manifest = {
+            "apiVersion": names.RERANKERS.api_version,
+            "kind": names.RERANKERS.name,
+            "metadata": {part: metadata[part] for part in ("name", "namespace", "uid")},
+            "status": status.model_dump(mode="json", by_alias=True, exclude_none=True),
+        }
+        try:
+            written = await self._cluster.apply_status(names.RERANKERS, manifest)
+        except NotFound:
+            return True
+        except Refused as error:
+            # Most likely deleted and made anew: the event of that is on its way.
+            log.warning("status refused", extra=_about(key, error=str(error)))
+            return False
+        self._store.put(written)
+        conditions = {condition.type: condition for condition in status.conditions}
+        ready = conditions[names.READY]
+        log.info(
+            "status changed",
+            extra=_about(key, ready=ready.status, reason=ready.reason, detail=ready.message),
+        )
+        return True
+
+
+class _Conflict(Exception):
+    """An object that is not ours has the name that one of ours needs."""
+
+
+def _owned_by(reranker: RerankerService, manifest: Manifest) -> Manifest:
+    """Return `manifest` as it is applied: with its owner, and the hash of it all."""
+    owner = {
+        "apiVersion": names.RERANKERS.api_version,
+        "kind": names.RERANKERS.name,
+        "name": reranker.name,
+        "uid": reranker.uid,
+        "controller": True,
+    }
+    annotations = {names.OWNER_UID_ANNOTATION: reranker.uid}
+    metadata = manifest["metadata"] | {"annotations": annotations, "ownerReferences": [owner]}
+    annotations[names.HASH_ANNOTATION] = drift.digest(manifest | {"metadata": metadata})
+    return manifest | {"metadata": metadata}
+
+
+def _is_ours(observed: Mapping[str, Any], reranker: RerankerService) -> bool:
+    """Tell by UID, in either place: a hand edit may have taken one of the two away."""
+    metadata = observed["metadata"]
+    return metadata.get("annotations", {}).get(names.OWNER_UID_ANNOTATION) == reranker.uid or any(
+        owner["uid"] == reranker.uid for owner in metadata.get("ownerReferences", [])
+    )
+
+
+def _applied_hash(manifest: Mapping[str, Any]) -> str | None:
+    hash_: str | None = manifest["metadata"].get("annotations", {}).get(names.HASH_ANNOTATION)
+    return hash_
+
+
+def _status(body: Mapping[str, Any]) -> RerankerServiceStatus:
+    try:
+        return RerankerServiceStatus.model_validate(body.get("status", {}))
+    except ValidationError:
+        # Written by another version: all of it is found anew, and only transition times are lost.
+        return RerankerServiceStatus()
+
+
+def _title(manifest: Mapping[str, Any]) -> str:
+    return f"{manifest['kind']} {manifest['metadata']['name']}"
+
+
+def _about(key: Key, **values: str) -> dict[str, str]:
+    return {"namespace": key.namespace, "service": key.instance, **values}

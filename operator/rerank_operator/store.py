@@ -1,0 +1,147 @@
+"""What the watches have told: objects by kind and owner.
+
+kopf lists for itself when it starts, and again after a gap, but tells no handler that a listing
+is over or which objects it no longer held. So each kind is also listed by us: all of them before
+the first pass, so that absence means something, and then slowly for ever, which drops what went
+without an event.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from rerank_operator.api import Manifest
+from rerank_operator.names import (
+    KIND_BY_NAME,
+    OWNER_LABEL,
+    PODS,
+    RERANKERS,
+    WATCHED_KINDS,
+    Kind,
+    instance,
+)
+
+
+class Key(NamedTuple):
+    """One RerankerService, by the name that its children and their labels carry."""
+
+    namespace: str
+    instance: str
+
+
+class Identity(NamedTuple):
+    """One object of any kind."""
+
+    kind: Kind
+    namespace: str
+    name: str
+
+
+def owner_key(body: Mapping[str, Any]) -> Key | None:
+    """Return whose pass an object belongs to; None for an object without our label."""
+    metadata = body["metadata"]
+    if body["kind"] == RERANKERS.name:
+        return Key(metadata["namespace"], instance(metadata["name"]))
+    label = metadata.get("labels", {}).get(OWNER_LABEL)
+    return Key(metadata["namespace"], label) if label else None
+
+
+class Store:
+    """Objects as last seen. Only the event loop's thread uses it, so nothing here is locked."""
+
+    def __init__(self) -> None:
+        self._objects: dict[Identity, Manifest] = {}
+        self._owned: dict[Key, set[Identity]] = {}
+        # UID -> version of what went since the last listing: a listing may still hold it. "Went"
+        # includes losing our label, after which the same UID can come back, in a later version.
+        self._gone: dict[Kind, dict[str, int]] = {kind: {} for kind in WATCHED_KINDS}
+
+    def put(self, body: Mapping[str, Any], deleted: bool = False) -> set[Key]:
+        """Take in one object and return the keys it changed something for.
+
+        An older version than the one held, a repetition, and an object known to be deleted change
+        nothing.
+        """
+        kind = KIND_BY_NAME[body["kind"]]
+        metadata = body["metadata"]
+        identity = Identity(kind, metadata["namespace"], metadata["name"])
+        held = self._objects.get(identity)
+        if held is not None and _version(body) < _version(held):
+            return set()
+        if deleted:
+            self._gone[kind][metadata["uid"]] = _version(body)
+            return self._drop(identity)
+        if _version(body) <= self._gone[kind].get(metadata["uid"], -1):
+            return set()
+        if held is not None and _version(body) == _version(held):
+            return set()
+        changed = self._drop(identity)
+        key = owner_key(body)
+        if key is not None:
+            self._objects[identity] = _stripped(body)
+            self._owned.setdefault(key, set()).add(identity)
+            changed.add(key)
+        return changed
+
+    def replace(self, kind: Kind, bodies: Iterable[Mapping[str, Any]], version: int) -> set[Key]:
+        """Take in a full listing, and return the keys it changed something for.
+
+        What the listing lacks is dropped, unless it is newer than `version`, that of the listing.
+        """
+        changed: set[Key] = set()
+        listed: set[Identity] = set()
+        for body in bodies:
+            metadata = body["metadata"]
+            listed.add(Identity(kind, metadata["namespace"], metadata["name"]))
+            changed |= self.put(body)
+        for identity in [name for name in self._objects if name.kind == kind]:
+            if identity not in listed and _version(self._objects[identity]) <= version:
+                changed |= self._drop(identity)
+        self._gone[kind].clear()
+        return changed
+
+    def keys(self) -> set[Key]:
+        """Return a key for each RerankerService."""
+        return {
+            Key(identity.namespace, instance(identity.name))
+            for identity in self._objects
+            if identity.kind == RERANKERS
+        }
+
+    def reranker(self, key: Key) -> Manifest | None:
+        """Return the RerankerService itself, or None if there is none."""
+        return next(iter(self._of(key, lambda kind: kind == RERANKERS)), None)
+
+    def children(self, key: Key) -> list[Manifest]:
+        """Return the objects labelled as its children, pods apart."""
+        return self._of(key, lambda kind: kind not in (RERANKERS, PODS))
+
+    def pods(self, key: Key) -> list[Manifest]:
+        """Return its pods, without their specs."""
+        return self._of(key, lambda kind: kind == PODS)
+
+    def _of(self, key: Key, wanted: Callable[[Kind], bool]) -> list[Manifest]:
+        identities = sorted(self._owned.get(key, ()))
+        return [self._objects[identity] for identity in identities if wanted(identity.kind)]
+
+    def _drop(self, identity: Identity) -> set[Key]:
+        held = self._objects.pop(identity, None)
+        key = owner_key(held) if held is not None else None
+        if key is None:
+            return set()
+        owned = self._owned[key]
+        owned.discard(identity)
+        if not owned:
+            del self._owned[key]
+        return {key}
+
+
+def _version(body: Mapping[str, Any]) -> int:
+    # Comparable as integers; documented so since Kubernetes 1.35, and true of etcd before.
+    return int(body["metadata"]["resourceVersion"])
+
+
+def _stripped(body: Mapping[str, Any]) -> Manifest:
+    """Drop what no pass reads: it is most of the size of an object."""
+    metadata = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
+    unread = {"spec"} if body["kind"] == PODS.name else set()
+    return {key: value for key, value in body.items() if key not in unread} | {"metadata": metadata}

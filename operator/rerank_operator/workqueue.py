@@ -1,0 +1,88 @@
+"""Keys to work on: one worker per key, several keys at once, repeats collapse, failures wait."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+log = logging.getLogger(__name__)
+
+K = TypeVar("K", bound=Hashable)
+
+BASE_SECONDS = 0.5
+# Quota freed or a foreign object removed tells us nothing: this is the longest it goes unseen.
+CAP_SECONDS = 60.0
+
+
+class WorkQueue(Generic[K]):
+    """Calls `work(key)` for each key added, until it returns True."""
+
+    def __init__(
+        self, work: Callable[[K], Awaitable[bool]], base_seconds: float = BASE_SECONDS
+    ) -> None:
+        self._work = work
+        self._base_seconds = base_seconds
+        self._ready: asyncio.Queue[K] = asyncio.Queue()
+        self._queued: set[K] = set()
+        self._running: dict[K, float] = {}
+        self._again: dict[K, bool] = {}
+        self._failures: dict[K, int] = {}
+        self._waiting: dict[K, asyncio.TimerHandle] = {}
+
+    def add(self, key: K, urgent: bool = False) -> None:
+        """Ask for one more call after now.
+
+        A key that backs off keeps waiting, since its own failing writes may be what is heard here;
+        `urgent` ends the wait, because what was asked for has changed.
+        """
+        if urgent and (handle := self._waiting.pop(key, None)):
+            handle.cancel()
+        if key in self._running:
+            self._again[key] = urgent or self._again.get(key, False)
+        elif key not in self._waiting and key not in self._queued:
+            self._queued.add(key)
+            self._ready.put_nowait(key)
+
+    async def run(self, workers: int) -> None:
+        """Work until cancelled, on at most `workers` keys at once."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(workers):
+                group.create_task(self._worker(), name=f"worker {number}")
+
+    def longest_running_seconds(self) -> float:
+        """Return how long the oldest call now running has been at it; 0 without one."""
+        now = asyncio.get_running_loop().time()
+        return max((now - started for started in self._running.values()), default=0.0)
+
+    async def _worker(self) -> None:
+        while True:
+            key = await self._ready.get()
+            self._queued.discard(key)
+            self._running[key] = asyncio.get_running_loop().time()
+            try:
+                settled = await self._work(key)
+            finally:
+                del self._running[key]
+            again = self._again.pop(key, None)
+            if settled:
+                self._failures.pop(key, None)
+            elif not again:
+                self._back_off(key)
+                continue
+            if again is not None:
+                self.add(key)
+
+    def _back_off(self, key: K) -> None:
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        delay = min(CAP_SECONDS, self._base_seconds * 2 ** min(failures, 16)) * random.uniform(
+            0.5, 1
+        )
+        log.debug("will try again", extra={"key": str(key), "seconds": round(delay, 2)})
+        loop = asyncio.get_running_loop()
+        self._waiting[key] = loop.call_later(delay, self._resume, key)
+
+    def _resume(self, key: K) -> None:
+        del self._waiting[key]
+        self.add(key)

@@ -1,0 +1,154 @@
+"""Read settings, load the engine, run uvicorn."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+from rerank_server import __version__
+from rerank_server.app import create_app
+from rerank_server.engines import Engine, load_engine
+from rerank_server.errors import EngineFailed, ModelUnusable
+from rerank_server.logs import set_up_logging
+from rerank_server.metrics import Metrics
+from rerank_server.pipeline import Pipeline
+from rerank_server.settings import Settings, read_settings
+
+log = logging.getLogger(__name__)
+
+PROGRESS_SECONDS = 10
+
+
+class Server(uvicorn.Server):
+    """uvicorn, with signals left to us: its own handlers end the process with 143, not 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Change nothing."""
+        yield
+
+
+def main() -> None:
+    """Run the server until a signal ends it, or until the model turns out unusable."""
+    settings = read_settings(sys.argv[1:])
+    set_up_logging(settings.log_level.upper())
+    sys.exit(asyncio.run(serve(settings, load_engine)))
+
+
+async def serve(settings: Settings, load: Callable[[Settings], Engine]) -> int:
+    """Serve until SIGTERM or SIGINT and return the exit code.
+
+    The port opens at once, so that probes get an answer while `load` works in a thread.
+    """
+    metrics = Metrics()
+    pipeline = Pipeline(metrics)
+    server = Server(
+        uvicorn.Config(
+            create_app(pipeline, metrics, settings.name),
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=settings.drain_seconds,
+        )
+    )
+
+    def end() -> None:
+        server.should_exit = True
+
+    def drain() -> None:
+        log.info("draining", extra={"longest_seconds": settings.drain_seconds})
+        pipeline.drain()
+        end()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, drain)
+    log.info(
+        "starting",
+        extra={"version": __version__, "host": settings.host, "port": settings.port},
+    )
+    starting = asyncio.create_task(_start(pipeline, settings, load))
+    # A model that cannot be loaded ends the process.
+    starting.add_done_callback(lambda task: end() if _failed(task) else None)
+    try:
+        await server.serve()
+        return 1 if starting.done() and _failed(starting) else 0
+    finally:
+        starting.cancel()
+        pipeline.close()
+        log.info("stopped")
+
+
+def _failed(task: "asyncio.Task[None]") -> bool:
+    return not task.cancelled() and task.exception() is not None
+
+
+async def _start(
+    pipeline: Pipeline, settings: Settings, load: Callable[[Settings], Engine]
+) -> None:
+    started = time.monotonic()
+    loading = _in_thread(lambda: load(settings))
+    try:
+        while not (await asyncio.wait({loading}, timeout=PROGRESS_SECONDS))[0]:
+            seconds = round(time.monotonic() - started)
+            log.info("loading the model", extra={"model": settings.name, "seconds": seconds})
+        await pipeline.start(loading.result())
+    except ModelUnusable as error:
+        log.error(str(error))
+        raise
+    except EngineFailed:
+        # Seen where a virtual machine offers AMX instructions that it then refuses.
+        log.exception(
+            "the engine broke on its first prompts: the lines above say why; on a CPU, set "
+            "RERANK_DTYPE to float32"
+        )
+        raise
+    except Exception:
+        log.exception("loading the model failed")
+        raise
+    if pipeline.unready is None:
+        seconds = round(time.monotonic() - started)
+        log.info("ready", extra={"model": settings.name, "seconds": seconds})
+
+
+def _in_thread(load: Callable[[], Engine]) -> "asyncio.Future[Engine]":
+    """Run `load` in a thread that does not keep the process from ending half-way."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Engine] = loop.create_future()
+
+    def settle(engine: Engine | None, error: Exception | None) -> None:
+        if future.cancelled():
+            return
+        if engine is not None:
+            future.set_result(engine)
+        elif error is not None:
+            future.set_exception(error)
+
+    def report(engine: Engine | None, error: Exception | None) -> None:
+        # A closed loop means that the process is ending: nobody waits for the model.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, engine, error)
+
+    def run() -> None:
+        try:
+            engine = load()
+        except Exception as error:
+            report(None, error)
+        else:
+            report(engine, None)
+
+    threading.Thread(target=run, name="load", daemon=True).start()
+    return future
+
+
+if __name__ == "__main__":
+    main()

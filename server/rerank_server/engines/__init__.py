@@ -1,0 +1,47 @@
+"""The seam between the server and whatever computes scores."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from rerank_server.engines.checkpoint import open_checkpoint
+from rerank_server.engines.environment import prepare_environment
+from rerank_server.settings import Settings
+from rerank_server.tokens import PairTokenizer
+
+
+class Engine(Protocol):
+    """One loaded model."""
+
+    @property
+    def tokenizer(self) -> PairTokenizer:
+        """Writes the prompts that `score` takes."""
+
+    @property
+    def alive(self) -> bool:
+        """False once the engine has broken for good: only a new process helps."""
+
+    async def score(self, prompts: Sequence[list[int]]) -> list[float]:
+        """Return one score in [0, 1] per prompt, in their order.
+
+        Being cancelled takes the work out of the engine.
+
+        Raises:
+            EngineFailed: the engine broke.
+        """
+
+    def close(self) -> None:
+        """Stop the engine and its processes."""
+
+
+def load_engine(settings: Settings) -> Engine:
+    """Load the model; takes from seconds to minutes and blocks.
+
+    Raises:
+        ModelUnusable: the model cannot be served; the message says what to change.
+    """
+    # First what fails fast: importing vLLM alone takes ten seconds and more.
+    checkpoint = open_checkpoint(settings)
+    prepare_environment(settings.log_level)
+    from rerank_server.engines.vllm import VllmEngine
+
+    return VllmEngine(settings, checkpoint)

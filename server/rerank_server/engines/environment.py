@@ -1,0 +1,33 @@
+"""What vLLM and its processes read from the environment; only what nobody has set."""
+
+import json
+import os
+import tempfile
+
+from rerank_server.logs import logging_config
+
+DEFAULTS = {
+    # No message home about the machine and the model.
+    "VLLM_NO_USAGE_STATS": "1",
+    # A fork would inherit our listening socket, and threads that no longer run.
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    # GiB. The default is a share of the machine's memory, whatever the pod's limit is.
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    # Binding threads to cores takes those of other pods as soon as CPU is shared.
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    # The model is on disk by now; without a network each look-up would wait for a timeout.
+    "HF_HUB_OFFLINE": "1",
+}
+
+
+def prepare_environment(log_level: str) -> None:
+    """Set defaults for vLLM; has to run before it is imported.
+
+    The environment is the only way to reach the processes that vLLM starts.
+    """
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    if "VLLM_LOGGING_CONFIG_PATH" not in os.environ:
+        with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False) as file:
+            json.dump(logging_config(log_level.upper(), {}), file)
+        os.environ["VLLM_LOGGING_CONFIG_PATH"] = file.name

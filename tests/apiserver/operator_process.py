@@ -1,0 +1,88 @@
+"""The real operator as a process of its own."""
+
+import json
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from apiserver.controlplane import OPERATOR, ControlPlane, daemon, eventually, free_ports
+
+SOURCE = Path(__file__).parents[2] / "operator"
+
+
+class OperatorProcess:
+    """Starts, stops and asks one operator that watches all namespaces."""
+
+    def __init__(self, plane: ControlPlane, *arguments: str, user: str = OPERATOR) -> None:
+        self._plane = plane
+        self._arguments = arguments
+        self._user = user
+        self._stack = ExitStack()
+        self._starts = 0
+
+    def start(self) -> None:
+        """Return once it watches."""
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
+        """Return at once."""
+        self._starts += 1
+        (port,) = free_ports(1)
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(SOURCE),
+            "KUBECONFIG": str(self._plane.kubeconfig(self._user)),
+            "RERANK_OPERATOR_HEALTH_PORT": str(port),
+            "RERANK_OPERATOR_LOG_LEVEL": "DEBUG",
+        }
+        # `env -i` keeps this machine's own settings, proxies above all, away from it.
+        command = [
+            "/usr/bin/env",
+            "-i",
+            *(f"{name}={value}" for name, value in environment.items()),
+            sys.executable,
+            "-m",
+            "rerank_operator",
+            "run",
+            *self._arguments,
+        ]
+        process = self._stack.enter_context(daemon(command, self.log))
+        self._process = process
+        self._url = f"http://127.0.0.1:{port}/healthz"
+
+    def wait(self) -> None:
+        """Return once it watches; it is healthy from then on."""
+        eventually(lambda: httpx.get(self._url, trust_env=False).status_code == 200, seconds=60)
+
+    def running(self) -> bool:
+        """Tell whether the process of the last start is still there."""
+        return self._process.poll() is None
+
+    def stop(self) -> None:
+        """End it with SIGTERM."""
+        self._stack.close()
+
+    def restart(self) -> None:
+        """Have it forget all it knows."""
+        self.stop()
+        self.start()
+
+    @property
+    def log(self) -> Path:
+        """The file that this start of it logs to."""
+        return self._plane.folder / f"operator-{id(self)}-{self._starts}.log"
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return what it has logged since its start."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def memory_mib(self) -> float:
+        """Return its resident memory."""
+        rss: int = psutil.Process(self._process.pid).memory_info().rss
+        return rss / 2**20

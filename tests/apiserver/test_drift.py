@@ -1,0 +1,168 @@
+"""What others do to the children."""
+
+from typing import Any
+
+import pytest
+import yaml
+
+from apiserver.controlplane import ControlPlane, eventually
+from apiserver.objects import Objects
+from apiserver.operator_process import OperatorProcess
+
+CHILDREN = ["ServiceAccount", "Service", "Deployment"]
+
+OWNED_EDITS: list[tuple[str, dict[str, Any]]] = [
+    ("ServiceAccount", {"automountServiceAccountToken": True}),
+    ("Service", {"spec": {"selector": {"app.kubernetes.io/name": "other"}}}),
+    ("Deployment", {"spec": {"replicas": 7}}),
+    ("Deployment", {"spec": {"template": {"spec": {"enableServiceLinks": True}}}}),
+    *[(kind, {"metadata": {"labels": {"rerank.dev/service": None}}}) for kind in CHILDREN],
+    *[(kind, {"metadata": {"ownerReferences": None}}) for kind in CHILDREN],
+    *[(kind, {"metadata": {"annotations": {"rerank.dev/applied-hash": "x"}}}) for kind in CHILDREN],
+]
+
+
+@pytest.mark.parametrize(("kind", "edit"), OWNED_EDITS, ids=str)
+def test_edit_of_an_owned_field_is_put_back(
+    demo: Objects, plane: ControlPlane, kind: str, edit: dict[str, Any]
+) -> None:
+    demo.create()
+    before = intent(demo.child(kind))
+
+    plane.patch(demo.children[kind], edit)
+
+    eventually(lambda: intent(demo.child(kind)) == before)
+
+
+def intent(child: dict[str, Any]) -> dict[str, Any]:
+    """Return what a child says, without what each write of it moves."""
+    metadata = {
+        key: child["metadata"].get(key) for key in ("labels", "annotations", "ownerReferences")
+    }
+    return {key: child[key] for key in child if key not in ("metadata", "status")} | metadata
+
+
+def test_edit_of_a_field_that_is_not_ours_is_kept(demo: Objects, plane: ControlPlane) -> None:
+    demo.create()
+    plane.patch(
+        demo.children["Deployment"],
+        {
+            "metadata": {"annotations": {"mine": "1"}},
+            "spec": {"template": {"spec": {"priorityClassName": "high"}}},
+        },
+    )
+
+    plane.patch(demo.path, {"spec": {"replicas": 2}})
+
+    eventually(lambda: demo.child("Deployment")["spec"]["replicas"] == 2)
+    assert demo.child("Deployment")["metadata"]["annotations"]["mine"] == "1"
+    assert demo.child("Deployment")["spec"]["template"]["spec"]["priorityClassName"] == "high"
+
+
+@pytest.mark.parametrize("kind", CHILDREN)
+def test_deleted_child_comes_back(demo: Objects, plane: ControlPlane, kind: str) -> None:
+    demo.create()
+    uid = demo.child(kind)["metadata"]["uid"]
+
+    plane.delete(demo.children[kind])
+
+    eventually(lambda: demo.child(kind).get("metadata", {}).get("uid") not in (uid, None))
+
+
+def test_drift_while_the_operator_was_away_is_put_back(
+    demo: Objects, plane: ControlPlane, operator: OperatorProcess
+) -> None:
+    demo.create()
+    operator.stop()
+    plane.patch(demo.children["Deployment"], {"spec": {"replicas": 7}})
+    plane.delete(demo.children["Service"])
+
+    operator.start()
+
+    eventually(lambda: demo.child("Service") and demo.child("Deployment")["spec"]["replicas"] == 1)
+
+
+FOREIGN = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "demo"},
+    "spec": {"ports": [{"port": 1234}]},
+}
+
+
+def test_foreign_object_of_our_name_is_reported_and_never_touched(
+    demo: Objects, plane: ControlPlane
+) -> None:
+    plane.apply(yaml.safe_dump(FOREIGN), demo.namespace)
+    before = demo.child("Service")
+
+    demo.create()
+
+    assert demo.condition()["reason"] == "NameConflict"
+    assert "Service demo" in demo.condition()["message"]
+    assert demo.child("Service") == before
+    assert "patch services/demo" not in demo.writes()
+
+
+def test_foreign_object_that_goes_makes_room(demo: Objects, plane: ControlPlane) -> None:
+    plane.apply(yaml.safe_dump(FOREIGN), demo.namespace)
+    demo.create()
+
+    plane.delete(demo.children["Service"])
+
+    eventually(lambda: demo.condition()["reason"] != "NameConflict")
+    assert demo.child("Service")["spec"]["ports"][0]["port"] == 80
+
+
+def test_recreated_object_does_not_adopt_by_name(demo: Objects, plane: ControlPlane) -> None:
+    demo.create()
+    old = demo.child("Service")
+    plane.delete(demo.path)
+
+    # No garbage collector runs here: the children of the first stay, as with --cascade=orphan.
+    demo.create()
+
+    assert demo.condition()["reason"] == "NameConflict"
+    assert demo.child("Service") == old
+
+
+def test_quota_becomes_a_condition_and_its_end_a_child(demo: Objects, plane: ControlPlane) -> None:
+    quota: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "none"},
+        "spec": {"hard": {"count/deployments.apps": "0"}},
+    }
+    plane.apply(yaml.safe_dump(quota), demo.namespace)
+    # The quota controller, absent here, is what fills this in.
+    path = f"/api/v1/namespaces/{demo.namespace}/resourcequotas/none"
+    plane.patch(
+        f"{path}/status",
+        {"status": {"hard": quota["spec"]["hard"], "used": {"count/deployments.apps": "0"}}},
+    )
+
+    demo.create()
+    assert demo.condition()["reason"] == "QuotaExceeded"
+    assert "exceeded quota" in demo.condition()["message"]
+    plane.delete(path)
+
+    eventually(lambda: demo.child("Deployment"))
+    eventually(lambda: demo.condition()["reason"] != "QuotaExceeded")
+
+
+def test_owned_child_that_is_not_wanted_is_deleted(demo: Objects, plane: ControlPlane) -> None:
+    demo.create()
+    service = demo.child("Service")
+    extra = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": "extra",
+            **{key: service["metadata"][key] for key in ("labels", "ownerReferences")},
+        },
+        "spec": {"ports": [{"port": 1}]},
+    }
+
+    plane.apply(yaml.safe_dump(extra), demo.namespace)
+
+    eventually(lambda: "delete services/extra" in demo.writes())

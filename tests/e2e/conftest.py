@@ -1,0 +1,62 @@
+"""The lab, the chart installed on it, and one RerankerService that serves."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from lab import cluster, node, target
+from lab.demo import SAMPLE, wait_ready
+from lab.observe import children, eventually, ready
+from lab.target import NAMESPACE, RELEASE, Target
+
+TEST_NAMESPACE = "rerank-e2e"
+
+
+@pytest.fixture(scope="session")
+def kube() -> Iterator[Target]:
+    """A cluster with the chart of this checkout installed; a lab started for it is ended after."""
+    ours = node.running() is None
+    found = target.prepare()
+    releases = found.helm("list", "--all-namespaces", "--short").split()
+    if RELEASE in releases:
+        pytest.fail(f"the cluster has a release {RELEASE} already: `make demo-down` first")
+    try:
+        found.install()
+        yield found
+        found.kubectl("delete", "namespace", TEST_NAMESPACE, "--ignore-not-found")
+        found.helm("uninstall", RELEASE, f"--namespace={NAMESPACE}", "--wait")
+        found.kubectl("delete", "crd", "rerankerservices.rerank.dev")
+        found.kubectl("delete", "namespace", NAMESPACE)
+    finally:
+        if ours and found.audit_log:
+            cluster.down()
+
+
+@pytest.fixture(scope="session")
+def namespace(kube: Target) -> str:
+    """A namespace that takes only pods of the standard "restricted"."""
+    kube.kubectl("create", "namespace", TEST_NAMESPACE)
+    labels = ["pod-security.kubernetes.io/enforce=restricted"]
+    kube.kubectl("label", "namespace", TEST_NAMESPACE, *labels)
+    return TEST_NAMESPACE
+
+
+@pytest.fixture(scope="session")
+def served(kube: Target, namespace: str) -> str:
+    """The name of a RerankerService that is Ready: the demo's, with the model in the image."""
+    kube.kubectl("apply", f"--namespace={namespace}", "-f", str(SAMPLE))
+    wait_ready(kube, "demo", namespace, seconds=300)
+    return "demo"
+
+
+@pytest.fixture
+def idle(kube: Target, namespace: str) -> Iterator[str]:
+    """The name of a RerankerService without pods, for what needs no answer; deleted after."""
+    name = "idle"
+    text = SAMPLE.read_text().replace("name: demo", f"name: {name}")
+    kube.kubectl("apply", f"--namespace={namespace}", "-f", "-", stdin=f"{text}  replicas: 0\n")
+    eventually(lambda: ready(kube, name, namespace), "the idle service is Ready")
+    yield name
+    where = ["rerankerservice", name, f"--namespace={namespace}"]
+    kube.kubectl("delete", *where, "--ignore-not-found")
+    eventually(lambda: not children(kube, name, namespace), "its children are gone")

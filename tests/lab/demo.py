@@ -1,0 +1,138 @@
+"""`make demo`: from nothing to documents in order of relevance, on a real cluster."""
+
+import json
+import sys
+import time
+from typing import Any
+
+from lab import target
+from lab.errors import LabError
+from lab.report import say, step
+from lab.settings import CHECKOUT
+from lab.target import Target
+
+SAMPLE = CHECKOUT / "manifests" / "samples" / "demo.yaml"
+URL = "http://demo.default.svc/v1/rerank"
+CLIENT_IMAGE = "python:3.12-slim"
+READY_SECONDS = 600
+
+REQUEST = {
+    "query": "How do I take a screenshot of a single window?",
+    "documents": [
+        "scrot captures the whole screen or one window and writes a PNG file.",
+        "postgresql is an object-relational database with transactions.",
+        "The moon moves around the earth in about 27 days.",
+        "ImageMagick's import command saves the picture of any X11 window.",
+        "cowsay draws a cow that says what you tell it to.",
+    ],
+}
+
+# Runs in a pod, with nothing but Python's standard library.
+CLIENT = """
+import sys, urllib.request
+request = urllib.request.Request(
+    sys.argv[1], sys.argv[2].encode(), {"Content-Type": "application/json"}
+)
+with urllib.request.urlopen(request, timeout=60) as response:
+    print(response.read().decode())
+"""
+
+
+def main() -> int:
+    """Run the demo; 1 and a sentence where it cannot go on."""
+    try:
+        cluster = target.prepare()
+        with step("install the operator with Helm"):
+            cluster.install()
+        with step(f"apply {SAMPLE.relative_to(CHECKOUT)} and wait until it is Ready"):
+            cluster.kubectl("apply", "-f", str(SAMPLE))
+            wait_ready(cluster, "demo", "default")
+        with step(f"ask {URL} from a pod"):
+            answer = ask(cluster, URL, REQUEST)
+        _print(answer)
+        _print_next(cluster)
+    except LabError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def wait_ready(cluster: Target, name: str, namespace: str, seconds: float = READY_SECONDS) -> None:
+    """Wait for the Ready condition, and print what the object says of itself meanwhile.
+
+    Raises:
+        LabError: it was not Ready in time; the message holds its last condition and the end of
+            the pods' log.
+    """
+    deadline = time.monotonic() + seconds
+    said, since = "", 0.0
+    while time.monotonic() < deadline:
+        found = cluster.get("rerankerservice", name, f"--namespace={namespace}")
+        conditions = found.get("status", {}).get("conditions", [])
+        ready = next((c for c in conditions if c["type"] == "Ready"), None)
+        if ready and ready["status"] == "True":
+            return
+        text = f"  {ready['reason']}: {ready['message']}" if ready else "  not seen by the operator"
+        if text != said or time.monotonic() - since > 15:
+            say(text)
+            said, since = text, time.monotonic()
+        time.sleep(1)
+    pods = cluster.kubectl("get", "pods", f"--namespace={namespace}", "-o", "wide")
+    logs = cluster.kubectl(
+        "logs", f"deployment/{name}", f"--namespace={namespace}", "--tail=20", "--ignore-errors"
+    )
+    raise LabError(f"{name} is not Ready after {seconds:.0f} s: {said}\n{pods}\n{logs}")
+
+
+def ask(cluster: Target, url: str, request: dict[str, Any], namespace: str = "default") -> Any:
+    """POST `request` to `url` from a pod of its own and return the parsed answer."""
+    pod = "rerank-client"
+    cluster.kubectl("delete", "pod", pod, f"--namespace={namespace}", "--ignore-not-found")
+    try:
+        cluster.kubectl(
+            "run",
+            pod,
+            f"--namespace={namespace}",
+            f"--image={CLIENT_IMAGE}",
+            "--image-pull-policy=IfNotPresent",
+            "--restart=Never",
+            "--command",
+            "--",
+            "python",
+            "-c",
+            CLIENT,
+            url,
+            json.dumps(request),
+        )
+        where = [f"pod/{pod}", f"--namespace={namespace}"]
+        done = "--for=jsonpath={.status.phase}=Succeeded"
+        try:
+            cluster.kubectl("wait", *where, done, "--timeout=90s")
+        except LabError as error:
+            raise LabError(f"{error}\n{cluster.kubectl('logs', *where)}") from None
+        return json.loads(cluster.kubectl("logs", *where))
+    finally:
+        cluster.kubectl("delete", "pod", pod, f"--namespace={namespace}", "--wait=false")
+
+
+def _print(answer: Any) -> None:
+    print(f"\n  {REQUEST['query']}\n\n  {'place':<6} {'score':>6}  document")
+    for place, result in enumerate(answer["results"], 1):
+        print(f"  {place:<6} {result['relevance_score']:6.3f}  {result['document']['text']}")
+
+
+def _print_next(cluster: Target) -> None:
+    print(f"""
+  The cluster stays up. Try next:
+    export KUBECONFIG={cluster.kubeconfig}
+    alias kubectl={cluster.kubectl_binary}
+    kubectl get rerankerservices                     # short: rrs
+    kubectl explain rerankerservice.spec --recursive
+    kubectl scale rrs/demo --replicas=2 && kubectl get pods --watch
+    kubectl port-forward svc/demo 8080:80            # then: curl localhost:8080/v1/rerank ...
+    make demo-down                                   # ends the cluster, leaves nothing behind
+""")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,254 @@
+"""The machine that the cluster believes to be alone on: namespaces, a link, routes, cgroups.
+
+Everything of the node is a descendant of one process, the init of a PID namespace. When it ends,
+the kernel ends the rest, and with them go mounts, addresses, packet rules and the link: whatever
+killed the lab, there is little to clean up.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from lab.errors import LabError
+from lab.report import run, tail
+from lab.settings import (
+    CHECKOUT,
+    HOST_ADDRESS,
+    KUBECONFIG,
+    LINK,
+    LOG,
+    NAME,
+    NODE_ADDRESS,
+    POD_RANGE,
+    RUN,
+    SERVICE_RANGE,
+)
+from lab.tools import tool
+
+STATE = RUN / "state.json"
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class State:
+    """Which lab runs: its init, told from a later process of that number by its start time."""
+
+    pid: int
+    started: float
+    checkout: str
+    kubeconfig: str
+
+    def alive(self) -> bool:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(self.pid)
+            return process.create_time() == self.started and process.status() != "zombie"
+        return False
+
+
+def state() -> State | None:
+    """Return what the last start noted, alive or not; None when nothing is left of a lab."""
+    try:
+        return State(**json.loads(STATE.read_text()))
+    except FileNotFoundError:
+        return None
+
+
+def running() -> State | None:
+    """Return the running lab, if there is one."""
+    found = state()
+    return found if found and found.alive() else None
+
+
+def create() -> None:
+    """Make the node: namespaces, link, routes and cgroups; no process of Kubernetes yet."""
+    RUN.mkdir(parents=True, exist_ok=True)
+    _guard_routes()
+    holder = _detach("node", [*_UNSHARE, "bash", "-c", _INSIDE, "-", str(tool("pause"))])
+    init = _first_child(holder)
+    STATE.write_text(
+        json.dumps(asdict(State(init.pid, init.create_time(), str(CHECKOUT), str(KUBECONFIG))))
+    )
+    wait(lambda: init.name() == "pause", 10, "the node's first process")
+    _connect(init.pid)
+    for folder in _cgroup_roots():
+        folder.mkdir(exist_ok=True)
+    _fill_cpuset()
+
+
+_UNSHARE = [
+    "unshare",
+    "--net",
+    "--mount",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--propagation=private",
+]
+
+# Mounts of pods must propagate inside the node, and nowhere else. /run/netns is shared with the
+# machine otherwise, and one node could remove the other's pod networks.
+_INSIDE = """
+set -e
+mount --make-rshared /
+mount -t proc proc /proc
+mkdir -p /run/netns && mount -t tmpfs lab /run/netns
+exec "$1"
+"""
+
+
+def enter(command: Sequence[str | Path]) -> list[str]:
+    """Return the command line that runs `command` inside the node."""
+    found = running()
+    if not found:
+        raise LabError("no lab is running; start one with `make lab-up`")
+    target = ["nsenter", f"--target={found.pid}", "--mount", "--net", "--pid", "--wd=/", "--"]
+    return [*target, *(str(word) for word in command)]
+
+
+def daemon(name: str, command: Sequence[str]) -> None:
+    """Start a program of the node in the background; its output goes to a log of that name."""
+    _detach(name, enter(command))
+
+
+def check(name: str) -> None:
+    """Raise a LabError with the end of its log when the daemon `name` has ended."""
+    if not psutil.pid_exists(int((RUN / f"{name}.pid").read_text())):
+        log = LOG / f"{name}.log"
+        raise LabError(f"{name} ended; the end of {log}:\n{tail(log)}")
+
+
+def _detach(name: str, command: Sequence[str]) -> int:
+    """Start a program that outlives this one, and return its process id."""
+    file = RUN / f"{name}.pid"
+    file.unlink(missing_ok=True)
+    note = ["setsid", "--fork", "sh", "-c", f'echo $$ > {file}; exec "$@"', "-"]
+    with (LOG / f"{name}.log").open("w") as log:
+        subprocess.run(
+            [*note, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            check=True,
+        )
+    wait(lambda: file.exists() and bool(file.read_text().strip()), 10, f"the start of {name}")
+    return int(file.read_text())
+
+
+def wait(
+    done: Callable[[], bool], seconds: float, what: str, components: Sequence[str] = ()
+) -> None:
+    """Wait until `done`, at most `seconds`.
+
+    Raises:
+        LabError: it took too long, or one of `components` ended meanwhile.
+    """
+    deadline = time.monotonic() + seconds
+    while not done():
+        for name in components:
+            check(name)
+        if time.monotonic() > deadline:
+            logs = "\n".join(f"  {name}:\n{tail(LOG / f'{name}.log', 8)}" for name in components)
+            raise LabError(f"{what}: not there after {seconds:.0f} s\n{logs}")
+        time.sleep(0.1)
+
+
+def destroy() -> None:
+    """End the node and remove what it leaves on the machine. Safe to repeat."""
+    found = state()
+    if found and found.alive():
+        process = psutil.Process(found.pid)
+        parent = process.parent()
+        os.kill(found.pid, signal.SIGKILL)
+        psutil.wait_procs([p for p in (process, parent) if p and p.pid != os.getpid()], timeout=20)
+    if Path(f"/sys/class/net/{LINK}").exists():
+        run(["ip", "link", "del", LINK])
+    _remove_cgroups()
+    for target in (SERVICE_RANGE, POD_RANGE):
+        subprocess.run(
+            ["ip", "route", "del", "unreachable", target], capture_output=True, check=False
+        )
+    for file in sorted(RUN.rglob("*"), reverse=True):
+        file.rmdir() if file.is_dir() and not file.is_symlink() else file.unlink()
+    if RUN.exists():
+        RUN.rmdir()
+
+
+def _first_child(pid: int) -> psutil.Process:
+    parent = psutil.Process(pid)
+    wait(lambda: bool(parent.children()), 10, "the node's namespaces")
+    return parent.children()[0]
+
+
+def _guard_routes() -> None:
+    """Refuse the cluster's addresses on this machine while its own link is not there.
+
+    Without this, a request to an address of the cluster would leave by the default route.
+    """
+    for target in (SERVICE_RANGE, POD_RANGE):
+        taken = [
+            line
+            for line in run(["ip", "route", "show", target]).splitlines()
+            if not line.startswith("unreachable")
+        ]
+        if taken:
+            raise LabError(f"this machine routes {target} already ({taken[0].strip()}); free it")
+        run(["ip", "route", "replace", "unreachable", target, "metric", "4096"])
+
+
+def _connect(pid: int) -> None:
+    if Path(f"/sys/class/net/{LINK}").exists():
+        run(["ip", "link", "del", LINK])
+    run(["ip", "link", "add", LINK, "type", "veth", "peer", "name", "eth0", "netns", str(pid)])
+    run(["ip", "address", "add", f"{HOST_ADDRESS}/30", "dev", LINK])
+    run(["ip", "link", "set", LINK, "up"])
+    for target in (SERVICE_RANGE, POD_RANGE):
+        run(["ip", "route", "add", target, "via", NODE_ADDRESS, "dev", LINK])
+    inside = [
+        "ip link set lo up",
+        f"ip address add {NODE_ADDRESS}/30 dev eth0",
+        "ip link set eth0 up",
+        "sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.route_localnet=1",
+        # Programs of the node itself reach Services: the packet needs some route before
+        # kube-proxy's rules rewrite it. What no rule rewrote is refused rather than sent on.
+        f"ip route add {SERVICE_RANGE} via {HOST_ADDRESS} dev eth0",
+        f"iptables -A OUTPUT -d {SERVICE_RANGE} -j REJECT",
+        f"iptables -A FORWARD -d {SERVICE_RANGE} -j REJECT",
+    ]
+    run(enter(["sh", "-ec", "\n".join(inside)]))
+
+
+def _cgroup_roots() -> Iterator[Path]:
+    """The node's folder in every hierarchy: one with cgroup v2, one a controller with v1."""
+    if (CGROUPS / "cgroup.controllers").exists():
+        yield CGROUPS / NAME
+        return
+    for hierarchy in CGROUPS.iterdir():
+        if hierarchy.is_dir() and not hierarchy.is_symlink():
+            yield hierarchy / NAME
+
+
+def _fill_cpuset() -> None:
+    for folder in _cgroup_roots():
+        for file in ("cpuset.cpus", "cpuset.mems"):
+            if (folder / file).exists() and not (folder / file).read_text().strip():
+                (folder / file).write_text((folder.parent / file).read_text())
+
+
+def _remove_cgroups() -> None:
+    def empty() -> bool:
+        for root in _cgroup_roots():
+            folders = [root, *root.rglob("*")] if root.exists() else []
+            for folder in reversed([f for f in folders if f.is_dir()]):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+        return not any(root.exists() for root in _cgroup_roots())
+
+    wait(empty, 15, f"the end of the cgroups called {NAME}")

@@ -1,0 +1,66 @@
+"""Programs of the distribution that the lab needs: say what is missing, or install it."""
+
+import os
+import shutil
+from pathlib import Path
+
+from lab.errors import LabError
+from lab.report import run, step
+from lab.settings import LOG
+
+# Program or file -> Debian package.
+NEEDED = {
+    "containerd": "containerd",
+    "runc": "runc",
+    "/usr/lib/cni/bridge": "containernetworking-plugins",
+    "buildah": "buildah",
+    "skopeo": "skopeo",
+    "mmdebstrap": "mmdebstrap",
+    "iptables": "iptables",
+    "conntrack": "conntrack",
+    "ethtool": "ethtool",
+    "socat": "socat",
+    "ip": "iproute2",
+    "nsenter": "util-linux",
+    "sysctl": "procps",
+}
+# Daemons of the system live where a user's PATH often does not look.
+PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+
+
+def missing() -> list[str]:
+    """Return the Debian packages that this machine lacks."""
+    lacking = {
+        package
+        for program, package in NEEDED.items()
+        if not (Path(program).exists() if "/" in program else shutil.which(program, path=PATH))
+    }
+    return sorted(lacking)
+
+
+def require() -> None:
+    """Raise a LabError that names what is missing on this machine and how to get it."""
+    if os.geteuid() != 0:
+        raise LabError("the lab needs root: it makes network namespaces, mounts and cgroups")
+    if not shutil.which("go"):
+        raise LabError("Go is missing: install Go 1.26 or later and try again")
+    if lacking := missing():
+        raise LabError(f"missing packages: {' '.join(lacking)}; `make packages` installs them")
+
+
+def install() -> None:
+    """Install what is missing with apt-get.
+
+    Raises:
+        LabError: not root, or no apt-get here.
+    """
+    lacking = missing()
+    if not lacking:
+        return
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise LabError(f"install these packages first (their names on Debian): {' '.join(lacking)}")
+    with step(f"install Debian packages: {' '.join(lacking)}"):
+        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        run(["apt-get", "update", "-qq"], env=env, log=LOG / "apt.log")
+        command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *lacking]
+        run(command, env=env, log=LOG / "apt.log")

@@ -1,0 +1,63 @@
+"""Certificates and kubeconfig files of one cluster; made anew at every start."""
+
+import base64
+import json
+from pathlib import Path
+
+import trustme
+
+# Who takes part: file name -> (common name, organisation). The names are those that Kubernetes'
+# built-in roles are bound to.
+USERS = {
+    "admin": ("lab-admin", "system:masters"),
+    "controller-manager": ("system:kube-controller-manager", None),
+    "scheduler": ("system:kube-scheduler", None),
+    "proxy": ("system:kube-proxy", None),
+    "front-proxy": ("front-proxy-client", None),
+}
+
+
+def write(directory: Path, url: str, hosts: list[str], node: str) -> None:
+    """Write a CA, the API server's certificate for `hosts`, and a kubeconfig for each user."""
+    directory.mkdir(parents=True, exist_ok=True)
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(directory / "ca.crt")
+    _write(directory, "apiserver", authority.issue_cert(*hosts, common_name="kube-apiserver"))
+    users = {**USERS, "kubelet": (f"system:node:{node}", "system:nodes")}
+    for user, (name, organization) in users.items():
+        # Some host name must be there: Go refuses a certificate whose list of them is empty.
+        certificate = authority.issue_cert(
+            f"{user}.lab", common_name=name, organization_name=organization
+        )
+        _write(directory, user, certificate)
+        config = _kubeconfig(directory, user, url)
+        (directory / f"{user}.conf").write_text(json.dumps(config))
+    # The admin's file is the one that people point kubectl at.
+    (directory / "admin.conf").chmod(0o600)
+
+
+def _write(directory: Path, name: str, certificate: trustme.LeafCert) -> None:
+    chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
+    (directory / f"{name}.crt").write_bytes(chain)
+    key = directory / f"{name}.key"
+    key.touch(mode=0o600)
+    key.write_bytes(certificate.private_key_pem.bytes())
+
+
+def _kubeconfig(directory: Path, user: str, url: str) -> dict[str, object]:
+    def data(name: str) -> str:
+        return base64.b64encode((directory / name).read_bytes()).decode()
+
+    cluster = {"server": url, "certificate-authority-data": data("ca.crt")}
+    credentials = {
+        "client-certificate-data": data(f"{user}.crt"),
+        "client-key-data": data(f"{user}.key"),
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "lab", "cluster": cluster}],
+        "users": [{"name": user, "user": credentials}],
+        "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": user}}],
+        "current-context": "lab",
+    }

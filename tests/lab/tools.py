@@ -1,0 +1,97 @@
+"""The programs of the cluster, built once from pinned Go modules and kept by hash."""
+
+import hashlib
+import os
+import shutil
+from functools import cache
+from pathlib import Path
+
+from lab.errors import LabError
+from lab.report import run, step
+from lab.settings import CACHE, LOG, SOURCE
+
+# Name of the binary -> package; those outside this module are the `tool` lines of its go.mod.
+KUBERNETES = [
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+    "kubectl",
+]
+PACKAGES = {
+    **{name: f"k8s.io/kubernetes/cmd/{name}" for name in KUBERNETES},
+    "etcd": "go.etcd.io/etcd/server/v3",
+    "helm": "helm.sh/helm/v4/cmd/helm",
+    "coredns": "./cmd/coredns",
+    "pause": "./cmd/pause",
+}
+# local-path-provisioner spells a package of its own in capitals, which cannot be linked together
+# with the tools above: it has a module of its own, pinned to the same Kubernetes.
+PROVISIONER = ("local-path-provisioner", "github.com/rancher/local-path-provisioner")
+
+# Without cgo the binaries need no libc, so their images are FROM scratch; and one setting for all
+# of them means that shared packages are compiled once.
+ENVIRONMENT = {"CGO_ENABLED": "0", "GOFLAGS": "-trimpath -buildvcs=false"}
+FLAGS = ["-ldflags=-s -w"]
+
+
+@cache
+def directory() -> Path:
+    """Return the folder of the binaries, named after the hash of all they are built from."""
+    parts = sorted(
+        path
+        for pattern in ("go.mod", "go.sum", "cmd/*/*.go", "provisioner/go.*")
+        for path in SOURCE.glob(pattern)
+    )
+    text = "".join(f"{path.relative_to(SOURCE)}\n{path.read_text()}\n" for path in parts)
+    text += repr((PACKAGES, PROVISIONER, FLAGS))
+    return CACHE / "tools" / hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def tool(name: str) -> Path:
+    """Return the path of a built binary, building all of them first where that is due."""
+    build()
+    return directory() / name
+
+
+def build() -> None:
+    """Build what is missing. The first time takes minutes, later calls nothing.
+
+    Raises:
+        LabError: Go is missing, or a build failed.
+    """
+    target = directory()
+    if target.is_dir():
+        return
+    if not shutil.which("go"):
+        raise LabError("Go is missing: install Go 1.26 or later (https://go.dev/dl) and try again")
+    scratch = target.with_suffix(".partial")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    env = {**os.environ, **ENVIRONMENT}
+    compile_ = ["go", "build", *FLAGS, "-o"]
+    with step(
+        "build the cluster's tools with Go (the first time only; about 7 minutes on 2 cores)"
+    ):
+        run(
+            [*compile_, f"{scratch}/", *PACKAGES.values()],
+            env=env,
+            cwd=SOURCE,
+            log=LOG / "go-build.log",
+        )
+        (scratch / "server").rename(scratch / "etcd")
+        name, package = PROVISIONER
+        run(
+            [*compile_, scratch / name, package],
+            env=env,
+            cwd=SOURCE / "provisioner",
+            log=LOG / "go-build-provisioner.log",
+        )
+    scratch.rename(target)
+
+
+def module_folder(module: Path, name: str) -> Path:
+    """Return where the sources of the Go module `name` lie, as pinned by the module in `module`."""
+    command = ["go", "list", "-m", "-f", "{{.Dir}}", name]
+    return Path(run(command, cwd=module).strip())

@@ -1,0 +1,46 @@
+"""A stand-in for vLLM: an engine whose scores mean nothing, on command slow or broken.
+
+For tests of everything around the engine. What is promised about scores is tested with vLLM.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from rerank_server.errors import EngineFailed
+from rerank_server.families import QWEN3
+from rerank_server.tokens import PairTokenizer
+
+
+class StandInEngine:
+    """Scores a prompt by the sum of its tokens; fails and waits as told."""
+
+    def __init__(self, model: Path, max_model_len: int = 512) -> None:
+        text = (model / "tokenizer.json").read_text(encoding="utf-8")
+        self.tokenizer = PairTokenizer(text, QWEN3, max_model_len, None)
+        self.alive = True
+        self.closed = False
+        self.cancelled = asyncio.Event()
+        # Cleared: requests wait in the engine until it is set again.
+        self.running = asyncio.Event()
+        self.running.set()
+        self.entered = asyncio.Event()
+        self.scores: list[float] | None = None
+
+    async def score(self, prompts: Sequence[list[int]]) -> list[float]:
+        """Return `scores` if set, else a value that depends on the prompt alone."""
+        self.entered.set()
+        try:
+            await self.running.wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        if not self.alive:
+            raise EngineFailed("the worker at /secret/path died")
+        if self.scores is not None:
+            return self.scores
+        return [(sum(prompt) % 997 + 1) / 1000 for prompt in prompts]
+
+    def close(self) -> None:
+        """Remember that somebody cleaned up."""
+        self.closed = True

@@ -1,0 +1,74 @@
+"""Generated files are current; `make generate` makes them so."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rerank_operator import __version__
+from rerank_operator.crd import build_crd
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "rerank-operator"
+
+
+def test_crd_is_the_one_of_the_models() -> None:
+    assert yaml.safe_load((ROOT / "manifests" / "crd.yaml").read_text()) == build_crd()
+
+
+def test_crd_of_the_chart_is_the_same_behind_its_switch() -> None:
+    first, *lines, last = (CHART / "templates" / "crd.yaml").read_text().splitlines(keepends=True)
+
+    assert first.strip() == "{{- if .Values.crd.install }}"
+    assert last.strip() == "{{- end }}"
+    assert "".join(lines) == (ROOT / "manifests" / "crd.yaml").read_text()
+
+
+def test_schema_of_the_values_is_the_one_of_the_values() -> None:
+    printed = subprocess.run(
+        [sys.executable, ROOT / "tools" / "values_schema.py", CHART / "values.yaml"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+    assert json.loads(printed) == json.loads((CHART / "values.schema.json").read_text())
+
+
+@pytest.mark.parametrize("field", ["version", "appVersion"])
+def test_chart_has_the_version_of_the_operator(field: str) -> None:
+    assert yaml.safe_load((CHART / "Chart.yaml").read_text())[field] == __version__
+
+
+def test_every_value_has_a_comment_above_it() -> None:
+    lines = (CHART / "values.yaml").read_text().splitlines()
+    keys = [number for number, line in enumerate(lines) if line.strip() and "#" not in line]
+    # `cpu` and `memory` are Kubernetes' own names.
+    ours = [
+        number for number in keys if lines[number].split(":")[0].strip() not in {"cpu", "memory"}
+    ]
+
+    bare = [lines[number] for number in ours if not lines[number - 1].strip().startswith("#")]
+
+    assert bare == []
+
+
+def test_manifest_runs_the_operator_of_this_version() -> None:
+    documents: list[dict[str, Any]] = list(
+        yaml.safe_load_all((ROOT / "manifests" / "operator.yaml").read_text())
+    )
+
+    kinds = {document["kind"]: document for document in documents}
+    container = kinds["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+    assert container["image"].endswith(f":{__version__}")
+    assert set(kinds) == {
+        "Namespace",
+        "ServiceAccount",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "Deployment",
+    }

@@ -1,0 +1,297 @@
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from builders import make_body
+from rerank_operator import names
+from rerank_operator.api import Manifest
+from rerank_operator.errors import NotFound, Refused, Unavailable
+from rerank_operator.names import Kind
+from rerank_operator.reconcile import Reconciler
+from rerank_operator.settings import Settings
+from rerank_operator.store import Key, Store
+
+KEY = Key("search", "demo")
+
+
+class FakeCluster:
+    """Holds objects like an API server, notes each write, and fails as it is told."""
+
+    def __init__(self) -> None:
+        self.objects: dict[tuple[str, str], Manifest] = {}
+        self.writes: list[str] = []
+        self.failures: dict[str, Exception] = {}
+        self.version = 100
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        self._fail("get")
+        return self.objects.get((kind.name, name))
+
+    async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
+        self.writes.append(f"apply {kind.name}")
+        self._fail(f"apply {kind.name}")
+        name = manifest["metadata"]["name"]
+        held = self.objects.get((kind.name, name), {"metadata": {"uid": f"{kind.name}-uid"}})
+        return self._keep(manifest | {"metadata": held["metadata"] | manifest["metadata"]})
+
+    async def apply_status(self, kind: Kind, manifest: Manifest) -> Manifest:
+        self.writes.append("status")
+        self._fail("status")
+        held = self.objects[(kind.name, manifest["metadata"]["name"])]
+        return self._keep(held | {"status": manifest["status"]})
+
+    async def delete(self, kind: Kind, manifest: Manifest) -> None:
+        self.writes.append(f"delete {kind.name} {manifest['metadata']['name']}")
+        del self.objects[(kind.name, manifest["metadata"]["name"])]
+
+    def _keep(self, manifest: Manifest) -> Manifest:
+        self.version += 1
+        metadata = manifest["metadata"] | {"resourceVersion": str(self.version)}
+        self.objects[(manifest["kind"], metadata["name"])] = manifest | {"metadata": metadata}
+        return self.objects[(manifest["kind"], metadata["name"])]
+
+    def _fail(self, call: str) -> None:
+        if call in self.failures:
+            raise self.failures[call]
+
+
+class World:
+    """A reconciler between a store and a fake cluster."""
+
+    def __init__(self, **arguments: Any) -> None:
+        self.cluster = FakeCluster()
+        self.store = Store()
+        self.put(make_body(**arguments))
+        self.reconciler = Reconciler(
+            self.store, self.cluster, Settings(), lambda: datetime.now(UTC)
+        )
+
+    def put(self, body: Manifest) -> None:
+        """Have an object in the cluster, and its event in the store."""
+        self.cluster.objects[(body["kind"], body["metadata"]["name"])] = body
+        self.store.put(body)
+
+    def edit(self, kind: str, **changes: Any) -> None:
+        """Change a child as somebody else would."""
+        self.put(self.cluster._keep(self.cluster.objects[(kind, "demo")] | changes))
+
+    async def settle(self) -> None:
+        """Run passes until one writes nothing, then forget all writes."""
+        for _ in range(5):
+            self.cluster.writes.clear()
+            await self.reconciler.reconcile(KEY)
+            if not self.cluster.writes:
+                return
+        raise AssertionError("does not settle")
+
+    def condition(self, name: str = names.READY) -> dict[str, Any]:
+        conditions = self.cluster.objects[("RerankerService", "demo")]["status"]["conditions"]
+        return next(found for found in conditions if found["type"] == name)
+
+
+async def test_first_pass_makes_the_children_and_one_status() -> None:
+    world = World()
+
+    settled = await world.reconciler.reconcile(KEY)
+
+    assert settled
+    assert world.cluster.writes == [
+        "apply ServiceAccount",
+        "apply Service",
+        "apply Deployment",
+        "status",
+    ]
+
+
+async def test_second_pass_writes_nothing() -> None:
+    world = World()
+    await world.reconciler.reconcile(KEY)
+    world.cluster.writes.clear()
+
+    settled = await world.reconciler.reconcile(KEY)
+
+    assert settled
+    assert world.cluster.writes == []
+
+
+async def test_children_name_their_owner() -> None:
+    world = World()
+
+    await world.reconciler.reconcile(KEY)
+
+    assert world.cluster.objects[("Service", "demo")]["metadata"]["ownerReferences"] == [
+        {
+            "apiVersion": "rerank.dev/v1alpha1",
+            "kind": "RerankerService",
+            "name": "demo",
+            "uid": "uid-1",
+            "controller": True,
+        }
+    ]
+
+
+async def test_changed_spec_writes_the_child_it_concerns() -> None:
+    world = World()
+    await world.settle()
+    world.put(make_body(replicas=3, generation=2, version=200))
+
+    await world.reconciler.reconcile(KEY)
+
+    assert world.cluster.writes == ["apply Deployment", "status"]
+
+
+async def test_hand_edit_is_put_back_and_looked_at_again() -> None:
+    world = World()
+    await world.settle()
+    world.edit("Service", spec={"selector": {}})
+
+    settled = await world.reconciler.reconcile(KEY)
+
+    assert not settled
+    assert world.cluster.writes == ["apply Service"]
+    assert await world.reconciler.reconcile(KEY)
+
+
+async def test_edit_of_a_field_that_is_not_ours_is_left() -> None:
+    world = World()
+    await world.settle()
+    world.edit("ServiceAccount", imagePullSecrets=[{"name": "mine"}])
+
+    await world.reconciler.reconcile(KEY)
+
+    assert world.cluster.writes == []
+
+
+async def test_foreign_object_is_reported_and_never_touched() -> None:
+    world = World()
+    foreign = {
+        "kind": "Service",
+        "metadata": {"name": "demo", "namespace": "search", "uid": "x", "resourceVersion": "1"},
+    }
+    world.cluster.objects[("Service", "demo")] = foreign
+
+    settled = await world.reconciler.reconcile(KEY)
+
+    assert not settled
+    assert world.cluster.objects[("Service", "demo")] is foreign
+    assert world.condition()["reason"] == names.NAME_CONFLICT
+    assert "Service demo" in world.condition()["message"]
+
+
+async def test_child_of_an_earlier_object_of_the_name_is_foreign() -> None:
+    world = World()
+    await world.settle()
+    world.put(make_body(uid="uid-new", version=200))
+
+    await world.reconciler.reconcile(KEY)
+
+    assert world.cluster.writes == ["status"]
+    assert world.condition()["reason"] == names.NAME_CONFLICT
+
+
+@pytest.mark.parametrize("lost", ["ownerReferences", "annotations"])
+async def test_child_is_known_by_either_mark(lost: str) -> None:
+    world = World()
+    await world.settle()
+    metadata = world.cluster.objects[("Service", "demo")]["metadata"]
+    world.edit("Service", metadata={key: metadata[key] for key in metadata if key != lost})
+
+    await world.reconciler.reconcile(KEY)
+
+    assert world.cluster.writes == ["apply Service"]
+
+
+async def test_owned_child_that_is_not_wanted_is_deleted() -> None:
+    world = World()
+    await world.settle()
+    extra = world.cluster.objects[("Service", "demo")]
+    world.put(extra | {"metadata": extra["metadata"] | {"name": "extra", "uid": "x"}})
+
+    await world.reconciler.reconcile(KEY)
+
+    assert world.cluster.writes == ["delete Service extra"]
+
+
+async def test_labelled_object_of_somebody_else_is_not_deleted() -> None:
+    world = World()
+    await world.settle()
+    metadata = {
+        "name": "extra",
+        "namespace": "search",
+        "uid": "x",
+        "resourceVersion": "300",
+        "labels": {names.OWNER_LABEL: "demo"},
+    }
+    world.put({"kind": "Service", "metadata": metadata})
+
+    await world.reconciler.reconcile(KEY)
+
+    assert world.cluster.writes == []
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("deployments.apps is forbidden: exceeded quota: q", names.QUOTA_EXCEEDED),
+        ("admission webhook denied the request: no", names.APPLY_REFUSED),
+    ],
+)
+async def test_refused_child_is_told_in_the_servers_words(message: str, reason: str) -> None:
+    world = World()
+    world.cluster.failures["apply Deployment"] = Refused(message)
+
+    settled = await world.reconciler.reconcile(KEY)
+
+    assert not settled
+    assert world.condition()["reason"] == reason
+    assert message in world.condition()["message"]
+
+
+async def test_refusal_that_stays_is_written_once() -> None:
+    world = World()
+    world.cluster.failures["apply Deployment"] = Refused("no")
+    await world.reconciler.reconcile(KEY)
+    world.cluster.writes.clear()
+
+    await world.reconciler.reconcile(KEY)
+
+    assert "status" not in world.cluster.writes
+
+
+@pytest.mark.parametrize("call", ["get", "apply Service", "status"])
+async def test_unavailable_server_is_tried_again_and_leaves_no_verdict(call: str) -> None:
+    world = World()
+    world.cluster.failures[call] = Unavailable("503")
+
+    settled = await world.reconciler.reconcile(KEY)
+
+    assert not settled
+    assert "status" not in world.cluster.objects[("RerankerService", "demo")]
+
+
+async def test_object_that_goes_during_the_pass_is_no_failure() -> None:
+    world = World()
+    world.cluster.failures["status"] = NotFound("gone")
+
+    assert await world.reconciler.reconcile(KEY)
+
+
+async def test_object_that_is_going_is_left_to_the_garbage_collector() -> None:
+    world = World()
+    body = make_body(version=2)
+    world.put(body | {"metadata": body["metadata"] | {"deletionTimestamp": "now"}})
+
+    assert await world.reconciler.reconcile(KEY)
+    assert world.cluster.writes == []
+
+
+async def test_unreadable_spec_becomes_a_condition() -> None:
+    world = World(replicas="many")
+
+    settled = await world.reconciler.reconcile(KEY)
+
+    assert settled
+    assert world.cluster.writes == ["status"]
+    assert world.condition()["reason"] == names.INVALID_SPEC
+    assert "spec.replicas" in world.condition()["message"]

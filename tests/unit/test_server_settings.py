@@ -1,0 +1,96 @@
+import pytest
+
+from rerank_server.settings import Settings, read_settings
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for field in Settings.model_fields:
+        monkeypatch.delenv(f"RERANK_{field.upper()}", raising=False)
+
+
+def test_model_is_enough() -> None:
+    settings = read_settings(["--model", "/models/qwen3"])
+
+    assert settings.name == "qwen3"
+    assert (settings.host, settings.port) == ("127.0.0.1", 8080)
+    assert settings.max_model_len == 4096
+
+
+def test_environment_is_read_and_a_flag_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RERANK_MODEL", "Qwen/Qwen3-Reranker-0.6B")
+    monkeypatch.setenv("RERANK_MAX_MODEL_LEN", "512")
+    monkeypatch.setenv("RERANK_PORT", "9000")
+    monkeypatch.setenv("RERANK_ENFORCE_EAGER", "false")
+
+    settings = read_settings(["--port", "9001"])
+
+    assert settings.name == "Qwen3-Reranker-0.6B"
+    assert settings.max_model_len == 512
+    assert settings.port == 9001
+    assert settings.enforce_eager is False
+
+
+def test_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RERANK_SERVED_NAME", "")
+    monkeypatch.setenv("RERANK_DTYPE", "")
+
+    settings = read_settings(["--model", "m"])
+
+    assert settings.name == "m"
+    assert settings.dtype == "auto"
+
+
+def test_flags_are_kebab_case() -> None:
+    settings = read_settings(["--model", "m", "--max-model-len", "256", "--enforce-eager", "true"])
+
+    assert settings.max_model_len == 256
+    assert settings.enforce_eager is True
+
+
+def test_missing_model_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        read_settings([])
+
+    assert capsys.readouterr().err == (
+        "rerank-server: RERANK_MODEL (--model) is not set. Set it: Model directory, or a Hugging "
+        "Face repository id.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("RERANK_PORT", "http"),
+        ("RERANK_PORT", "70000"),
+        ("RERANK_DTYPE", "int4"),
+        ("RERANK_MAX_MODEL_LEN", "0"),
+        ("RERANK_GPU_MEMORY_UTILIZATION", "1.5"),
+        ("RERANK_LOG_LEVEL", "loud"),
+    ],
+)
+def test_bad_value_is_named_with_its_variable(
+    variable: str,
+    value: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(SystemExit, match="2"):
+        read_settings(["--model", "m"])
+
+    [line] = capsys.readouterr().err.splitlines()
+    assert variable in line
+    assert value in line
+
+
+def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        read_settings(["--help"])
+
+    text = " ".join(capsys.readouterr().out.split())
+    for name, field in Settings.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in text
+        assert field.description is not None
+        assert field.description in text

@@ -1,0 +1,188 @@
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from builders import make_deployment, make_pod, make_reranker
+from rerank_operator import names
+from rerank_operator.api import Condition, Manifest, RerankerServiceStatus
+from rerank_operator.status import Finding, build_status, invalid_status, merge
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+NONE = {"updatedReplicas": 1, "readyReplicas": 0, "availableReplicas": 0}
+
+
+def condition(
+    name: str, deployment: Manifest | None = None, *pods: Manifest, **arguments: Any
+) -> Condition:
+    problem = arguments.pop("problem", None)
+    status = build_status(
+        make_reranker(**arguments), deployment, pods, problem, RerankerServiceStatus(), NOW
+    )
+    return {found.type: found for found in status.conditions}[name]
+
+
+def ready(deployment: Manifest | None = None, *pods: Manifest, **arguments: Any) -> Condition:
+    return condition(names.READY, deployment, *pods, **arguments)
+
+
+def test_all_pods_available_is_ready() -> None:
+    found = ready(make_deployment(2), replicas=2)
+
+    assert (found.status, found.reason) == ("True", names.ALL_PODS_READY)
+
+
+@pytest.mark.parametrize(
+    ("what", "deployment"),
+    [
+        ("the controller has not seen the change", make_deployment(generation=2, observed=1)),
+        ("no pod yet", make_deployment(0)),
+        ("old pod still serves", make_deployment(replicas=2, availableReplicas=1)),
+        ("old pod counts as available", make_deployment(updatedReplicas=0)),
+        ("new pod is not available", make_deployment(availableReplicas=0)),
+    ],
+)
+def test_rollout_under_way_is_not_ready(what: str, deployment: Manifest) -> None:
+    assert ready(deployment).status == "False", what
+
+
+def test_zero_wanted_pods_is_ready() -> None:
+    assert ready(make_deployment(0), replicas=0).reason == names.SCALED_TO_ZERO
+
+
+def test_one_of_two_pods_is_available_but_not_ready() -> None:
+    deployment = make_deployment(2, readyReplicas=1, availableReplicas=1)
+
+    assert condition(names.AVAILABLE, deployment, replicas=2).status == "True"
+    assert ready(deployment, replicas=2).status == "False"
+
+
+def ended(reason: str = "Error", message: str = "") -> Manifest:
+    return {"terminated": {"reason": reason, "exitCode": 1, "message": message}}
+
+
+@pytest.mark.parametrize(
+    ("reason", "pod"),
+    [
+        (names.STARTING_PODS, make_pod()),
+        (names.STARTING_PODS, make_pod({"waiting": {"reason": "ContainerCreating"}})),
+        (names.LOADING_MODEL, make_pod({"running": {}})),
+        (names.IMAGE_PULL_FAILED, make_pod({"waiting": {"reason": "ImagePullBackOff"}})),
+        (names.IMAGE_PULL_FAILED, make_pod({"waiting": {"reason": "ErrImageNeverPull"}})),
+        (names.CONTAINER_REFUSED, make_pod({"waiting": {"reason": "CreateContainerConfigError"}})),
+        (names.CRASH_LOOPING, make_pod({"waiting": {"reason": "CrashLoopBackOff"}}, ended())),
+        (names.CRASH_LOOPING, make_pod({"running": {}}, ended())),
+        (names.OUT_OF_MEMORY, make_pod({"running": {}}, ended("OOMKilled"))),
+        (
+            names.WAITING_FOR_GPU,
+            make_pod(unschedulable="0/3 nodes are available: 3 Insufficient nvidia.com/gpu."),
+        ),
+        (
+            names.UNSCHEDULABLE,
+            make_pod(unschedulable="0/3 nodes are available: 3 Insufficient cpu."),
+        ),
+    ],
+)
+def test_reason_comes_from_the_pod(reason: str, pod: Manifest) -> None:
+    assert ready(make_deployment(**NONE), pod).reason == reason
+
+
+def test_crash_quotes_the_end_of_the_log() -> None:
+    pod = make_pod({"running": {}}, ended(message="x" * 9000 + "\nunknown architecture Foo\n"))
+
+    message = ready(make_deployment(**NONE), pod).message
+
+    assert message.endswith("unknown architecture Foo")
+    assert len(message) < 1000
+
+
+def test_worst_of_several_pods_is_told() -> None:
+    pods = [make_pod({"running": {}}), make_pod({"waiting": {"reason": "ErrImagePull"}})]
+
+    assert ready(make_deployment(**NONE), *pods).reason == names.IMAGE_PULL_FAILED
+
+
+@pytest.mark.parametrize(
+    "pod",
+    [make_pod({"running": {}}, deletionTimestamp="now"), make_pod({"running": {}}, ready=True)],
+)
+def test_pods_that_go_or_serve_are_no_reason(pod: Manifest) -> None:
+    assert ready(make_deployment(**NONE), pod).reason == names.ROLLING_OUT
+
+
+def deployment_with(**condition: str) -> Manifest:
+    return make_deployment(**NONE, conditions=[condition])
+
+
+def test_quota_that_keeps_pods_away_is_told_in_its_own_words() -> None:
+    message = 'pods "demo-1" is forbidden: exceeded quota: gpus'
+    deployment = deployment_with(type="ReplicaFailure", status="True", message=message)
+
+    found = ready(deployment)
+
+    assert (found.reason, found.message) == (names.QUOTA_EXCEEDED, message)
+
+
+def test_other_refusals_of_pods_have_their_own_reason() -> None:
+    deployment = deployment_with(
+        type="ReplicaFailure", status="True", message="violates PodSecurity"
+    )
+
+    assert ready(deployment).reason == names.PODS_REFUSED
+
+
+def test_missed_deadline_is_a_stuck_rollout() -> None:
+    deployment = deployment_with(
+        type="Progressing", status="False", reason="ProgressDeadlineExceeded"
+    )
+
+    assert ready(deployment).reason == names.ROLLOUT_STUCK
+
+
+def test_problem_with_the_children_comes_first() -> None:
+    problem = Finding(names.NAME_CONFLICT, "Service demo exists")
+
+    assert ready(make_deployment(), problem=problem).reason == names.NAME_CONFLICT
+
+
+def test_new_message_keeps_the_transition_time() -> None:
+    earlier = NOW - timedelta(hours=1)
+    current = merge([], {"Ready": (False, Finding("LoadingModel", "a"))}, 1, earlier)
+
+    updated = merge(current, {"Ready": (False, Finding("CrashLooping", "b"))}, 2, NOW)
+
+    assert updated[0].message == "b"
+    assert updated[0].observed_generation == 2
+    assert updated[0].last_transition_time == earlier
+
+
+def test_new_status_moves_the_transition_time() -> None:
+    earlier = NOW - timedelta(hours=1)
+    current = merge([], {"Ready": (False, Finding("LoadingModel", "a"))}, 1, earlier)
+
+    updated = merge(current, {"Ready": (True, Finding("AllPodsReady", "b"))}, 1, NOW)
+
+    assert updated[0].last_transition_time == NOW
+
+
+def test_scale_always_finds_its_numbers() -> None:
+    status = build_status(make_reranker(), None, [], None, RerankerServiceStatus(), NOW)
+
+    written = status.model_dump(by_alias=True, exclude_none=True)
+    assert written["replicas"] == 0
+    assert written["selector"] == "app.kubernetes.io/name=reranker,rerank.dev/service=demo"
+    assert written["url"] == "http://demo.search.svc"
+
+
+def test_unreadable_spec_keeps_the_facts_and_is_not_ready() -> None:
+    current = build_status(
+        make_reranker(), make_deployment(), [], None, RerankerServiceStatus(), NOW
+    )
+
+    status = invalid_status(2, "spec.replicas: wrong", current, NOW)
+
+    assert status.ready_replicas == 1
+    assert {found.type: found.reason for found in status.conditions} == {
+        "Available": names.PODS_AVAILABLE,
+        "Ready": names.INVALID_SPEC,
+    }
