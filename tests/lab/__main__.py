@@ -1,9 +1,10 @@
-"""Command line of the lab: `python -m lab up | down | gpus N | packages`."""
+"""Command line of the lab: `python -m lab up | down | gpus N | packages | tool NAME`."""
 
 import argparse
+import contextlib
 import sys
 
-from lab import cluster, packages
+from lab import cluster, packages, tools
 from lab.errors import LabError
 
 
@@ -16,6 +17,8 @@ def main() -> int:
     commands.add_parser("packages", help="install the Debian packages that are missing")
     gpus = commands.add_parser("gpus", help="let the node claim accelerators, for scheduling")
     gpus.add_argument("count", type=int)
+    named = commands.add_parser("tool", help="print the path of one of the cluster's programs")
+    named.add_argument("name", choices=sorted([*tools.PACKAGES, tools.PROVISIONER[0]]))
     options = parser.parse_args()
     try:
         match options.command:
@@ -25,6 +28,11 @@ def main() -> int:
                 cluster.down()
             case "packages":
                 packages.install()
+            case "tool":
+                # Its path is the output; how long a build takes is for the person who waits.
+                with contextlib.redirect_stdout(sys.stderr):
+                    path = tools.tool(options.name)
+                print(path)
             case "gpus":
                 cluster.advertise_gpus(options.count)
     except LabError as error:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import tarfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +71,15 @@ def build(image: Image) -> str:
     digest = iid.read_text().removeprefix("sha256:")
     name = f"{image.name}:{digest[:12]}"
     buildah("tag", digest, name)
+    for old in _others(name, buildah("images", "--format={{.Name}}:{{.Tag}}").split()):
+        buildah("rmi", "--force", old)
     return name
+
+
+def _others(name: str, names: Iterable[str]) -> list[str]:
+    """Return those of `names` that are earlier builds of `name`."""
+    repository = name.rpartition(":")[0]
+    return [other for other in names if other.rpartition(":")[0] == repository and other != name]
 
 
 def _machine_files() -> list[str]:
@@ -103,7 +112,8 @@ def _machine_files() -> list[str]:
 
 def load(name: str) -> None:
     """Bring an image from buildah's store into the node's, layer by layer: only what it lacks."""
-    if name in _in_node("images", "ls", "-q").split():
+    there = _in_node("images", "ls", "-q").split()
+    if name in there:
         return
     with step(f"load {name} into the node"):
         present = set(_in_node("content", "ls", "-q").split())
@@ -119,6 +129,8 @@ def load(name: str) -> None:
             size = _blob(digest).stat().st_size
             os.truncate(_blob(digest), 0)
             os.truncate(_blob(digest), size)
+        if old := _others(name, there):
+            _in_node("images", "rm", *old)
 
 
 def _export(name: str, present: set[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Programs of the distribution that the lab needs: say what is missing, or install it."""
 
+import ctypes.util
 import os
 import shutil
 from pathlib import Path
@@ -8,7 +9,7 @@ from lab.errors import LabError
 from lab.report import run, step
 from lab.settings import LOG
 
-# Program or file -> Debian package.
+# Program, file or shared library (vLLM's CPU build opens one) -> Debian package.
 NEEDED = {
     "containerd": "containerd",
     "runc": "runc",
@@ -23,6 +24,7 @@ NEEDED = {
     "ip": "iproute2",
     "nsenter": "util-linux",
     "sysctl": "procps",
+    "libnuma.so.1": "libnuma1",
 }
 # Daemons of the system live where a user's PATH often does not look.
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
@@ -30,12 +32,16 @@ PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 def missing() -> list[str]:
     """Return the Debian packages that this machine lacks."""
-    lacking = {
-        package
-        for program, package in NEEDED.items()
-        if not (Path(program).exists() if "/" in program else shutil.which(program, path=PATH))
-    }
+    lacking = {package for program, package in NEEDED.items() if not _present(program)}
     return sorted(lacking)
+
+
+def _present(program: str) -> bool:
+    if "/" in program:
+        return Path(program).exists()
+    if ".so." in program:
+        return ctypes.util.find_library(program.removeprefix("lib").partition(".")[0]) is not None
+    return shutil.which(program, path=PATH) is not None
 
 
 def require() -> None:

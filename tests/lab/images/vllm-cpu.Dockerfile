@@ -11,7 +11,7 @@ ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 # never calls: stub_cuda.py puts empty libraries in its place. What is not compiled to bytecode now
 # would be at every start, as the server's user may not write here.
 RUN apt-get update -qq \
-    && apt-get install -y -qq --no-install-recommends gcc binutils > /dev/null \
+    && apt-get install -y -qq --no-install-recommends libnuma1 gcc binutils > /dev/null \
     && pip install -q --no-cache-dir --require-hashes -r /build/uv.txt \
     && uv pip install -q --system --no-deps --require-hashes --link-mode=copy \
         -r /build/server-cpu.txt \
