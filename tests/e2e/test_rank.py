@@ -42,7 +42,7 @@ def test_url_in_status_and_kubectl_wait_are_what_users_script_with(
     kube.kubectl("wait", *where, "--for=condition=Ready", "--timeout=5s")
     status = kube.get(*where)["status"]
 
-    assert status["url"] == f"http://{served}.{namespace}.svc/v1/rerank"
+    assert status["url"] == f"http://{served}.{namespace}.svc"
     assert status["replicas"] == status["readyReplicas"] == 1
 
 

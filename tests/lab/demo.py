@@ -119,6 +119,7 @@ def _print(answer: Any) -> None:
     print(f"\n  {REQUEST['query']}\n\n  {'place':<6} {'score':>6}  document")
     for place, result in enumerate(answer["results"], 1):
         print(f"  {place:<6} {result['relevance_score']:6.3f}  {result['document']['text']}")
+    print("\n  The small model's weights are random so far: all of this is real but the order.")
 
 
 def _print_next(cluster: Target) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 from functools import cache
 from pathlib import Path
@@ -33,7 +34,15 @@ PROVISIONER = ("local-path-provisioner", "github.com/rancher/local-path-provisio
 # Without cgo the binaries need no libc, so their images are FROM scratch; and one setting for all
 # of them means that shared packages are compiled once.
 ENVIRONMENT = {"CGO_ENABLED": "0", "GOFLAGS": "-trimpath -buildvcs=false"}
-FLAGS = ["-ldflags=-s -w"]
+# Without a version of its own a cluster calls itself v0.0.0, and Helm refuses charts for it.
+STAMP = "k8s.io/component-base/version"
+
+
+def _flags() -> list[str]:
+    (version,) = re.findall(r"k8s.io/kubernetes (v\S+)", (SOURCE / "go.mod").read_text())
+    major, minor, _ = version.removeprefix("v").split(".")
+    values = {"gitVersion": version, "gitMajor": major, "gitMinor": minor}
+    return ["-ldflags=-s -w " + " ".join(f"-X {STAMP}.{k}={v}" for k, v in values.items())]
 
 
 @cache
@@ -45,7 +54,7 @@ def directory() -> Path:
         for path in SOURCE.glob(pattern)
     )
     text = "".join(f"{path.relative_to(SOURCE)}\n{path.read_text()}\n" for path in parts)
-    text += repr((PACKAGES, PROVISIONER, FLAGS))
+    text += repr((PACKAGES, PROVISIONER, _flags()))
     return CACHE / "tools" / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -70,7 +79,7 @@ def build() -> None:
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     env = {**os.environ, **ENVIRONMENT}
-    compile_ = ["go", "build", *FLAGS, "-o"]
+    compile_ = ["go", "build", *_flags(), "-o"]
     with step(
         "build the cluster's tools with Go (the first time only; about 7 minutes on 2 cores)"
     ):
