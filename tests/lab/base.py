@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import sys
+import threading
 from pathlib import Path
 
 from lab.errors import LabError
@@ -23,8 +24,16 @@ def ensure() -> None:
     Raises:
         LabError: there is no registry, and no Python 3.12 on this machine to make it from.
     """
-    if buildah("images", "--quiet", "--filter", f"reference={PYTHON}").strip():
-        return
+    with _MAKING:
+        if not buildah("images", "--quiet", "--filter", f"reference={PYTHON}").strip():
+            _get()
+
+
+# Two threads want it at once: one starts the cluster, the other builds images.
+_MAKING = threading.Lock()
+
+
+def _get() -> None:
     with contextlib.suppress(LabError), step(f"pull {PYTHON}"):
         buildah("pull", "--quiet", PYTHON)
         return

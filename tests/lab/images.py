@@ -35,13 +35,13 @@ class Image:
 
 
 def buildah(*words: str | Path, log: Path | None = None) -> str:
-    """Run buildah on a store of the lab's own."""
-    store = [
-        f"--root={CACHE}/buildah",
-        f"--runroot={CACHE}/buildah-run",
-        "--storage-driver=overlay",
-    ]
-    return run(["buildah", *store, *words], log=log)
+    """Run buildah on a store of the lab's own.
+
+    In a mount namespace of its own: whatever ends a build, its mounts go with it.
+    """
+    store = [f"--root={CACHE}/buildah", f"--runroot={CACHE}/buildah-run"]
+    command = ["unshare", "--mount", "buildah", *store, "--storage-driver=overlay"]
+    return run([*command, *words], log=log)
 
 
 def build(image: Image) -> str:
@@ -143,6 +143,8 @@ def _export(name: str, present: set[str]) -> list[str]:
     store = f"overlay@{CACHE}/buildah+{CACHE}/buildah-run"
     run(
         [
+            "unshare",
+            "--mount",
             "skopeo",
             "copy",
             "--quiet",
