@@ -11,6 +11,7 @@ from rerank_operator.api import Condition, Manifest, RerankerService, RerankerSe
 _MAX_MESSAGE = 1000
 _MAX_LOG = 400
 
+_TEMPLATE_LABEL = "pod-template-hash"
 _PULL_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
 _REFUSED_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 
@@ -137,7 +138,7 @@ def _ready(
         if wanted == 0:
             return True, Finding(names.SCALED_TO_ZERO, "no pods are asked for")
         return True, Finding(names.ALL_PODS_READY, f"all {wanted} pods are ready")
-    findings = [_deployment_finding(deployment), *(_pod_finding(pod) for pod in pods)]
+    findings = [_deployment_finding(deployment), *(_pod_finding(pod) for pod in _latest(pods))]
     known = [finding for finding in findings if finding is not None]
     if any(finding.reason in (names.QUOTA_EXCEEDED, names.PODS_REFUSED) for finding in known):
         return False, known[0]
@@ -167,6 +168,19 @@ def _deployment_finding(deployment: Manifest) -> Finding | None:
 def refusal_reason(message: str, otherwise: str) -> str:
     """Tell a quota from other refusals; the API server has no reason of its own for it."""
     return names.QUOTA_EXCEEDED if "exceeded quota" in message else otherwise
+
+
+def _latest(pods: Sequence[Manifest]) -> list[Manifest]:
+    """Return the pods of the template rolled out last: what ails those before it is on its way out.
+
+    Source: the label that the Deployment controller puts on the pods of each template.
+    """
+    staying = [pod["metadata"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    newest = max(staying, key=lambda metadata: metadata.get("creationTimestamp", ""), default={})
+    template = newest.get("labels", {}).get(_TEMPLATE_LABEL)
+    return [
+        pod for pod in pods if pod["metadata"].get("labels", {}).get(_TEMPLATE_LABEL) == template
+    ]
 
 
 def _pod_finding(pod: Manifest) -> Finding | None:

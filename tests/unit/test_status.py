@@ -87,6 +87,21 @@ def test_reason_comes_from_the_pod(reason: str, pod: Manifest) -> None:
     assert ready(make_deployment(**NONE), pod).reason == reason
 
 
+def test_pods_of_an_earlier_template_do_not_explain_the_latest() -> None:
+    broken = make_pod(
+        state={"waiting": {"reason": "ImagePullBackOff"}},
+        labels={"pod-template-hash": "old"},
+        creationTimestamp="2026-01-01T00:00:00Z",
+    )
+    loading = make_pod(
+        state={"running": {}},
+        labels={"pod-template-hash": "new"},
+        creationTimestamp="2026-01-01T00:01:00Z",
+    )
+
+    assert ready(make_deployment(**NONE), broken, loading).reason == names.LOADING_MODEL
+
+
 def test_crash_quotes_the_end_of_the_log() -> None:
     pod = make_pod({"running": {}}, ended(message="x" * 9000 + "\nunknown architecture Foo\n"))
 
