@@ -176,7 +176,9 @@ def _latest(pods: Sequence[Manifest]) -> list[Manifest]:
     Source: the label that the Deployment controller puts on the pods of each template.
     """
     staying = [pod["metadata"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
-    newest = max(staying, key=lambda metadata: metadata.get("creationTimestamp", ""), default={})
+    newest: Manifest = max(
+        staying, key=lambda metadata: metadata.get("creationTimestamp", ""), default={}
+    )
     template = newest.get("labels", {}).get(_TEMPLATE_LABEL)
     return [
         pod for pod in pods if pod["metadata"].get("labels", {}).get(_TEMPLATE_LABEL) == template
