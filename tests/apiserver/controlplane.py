@@ -1,6 +1,5 @@
 """etcd and kube-apiserver on loopback, each a process of ours, with an audit log of all calls."""
 
-import base64
 import json
 import socket
 import ssl
@@ -12,27 +11,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
-import trustme
-import yaml
 
+from lab import pki
+from lab.controlplane import Commands
 from lab.tools import tool
 
 T = TypeVar("T")
 
+# Names of kubeconfig files. The operator's is the user that the chart's ClusterRoleBinding is
+# about: a missing right fails a test.
 ADMIN = "admin"
-# The user that the chart's ClusterRoleBinding is about: a missing right fails a test.
-OPERATOR = "system:serviceaccount:rerank-system:rerank-operator"
-TOKENS = {
-    ADMIN: ("admin-token", "system:masters"),
-    OPERATOR: ("operator-token", "system:serviceaccounts"),
-}
+OPERATOR = "operator"
+OPERATOR_USER = "system:serviceaccount:rerank-system:rerank-operator"
 WRITES = {"create", "update", "patch", "delete", "deletecollection"}
-AUDIT_POLICY = {
-    "apiVersion": "audit.k8s.io/v1",
-    "kind": "Policy",
-    "omitStages": ["RequestReceived"],
-    "rules": [{"level": "Metadata"}],
-}
 
 
 def eventually(check: Callable[[], T], seconds: float = 15) -> T:
@@ -58,24 +49,19 @@ def eventually(check: Callable[[], T], seconds: float = 15) -> T:
 class ControlPlane:
     """The way in for tests: as an administrator, by HTTP or by kubectl."""
 
-    def __init__(self, url: str, authority: bytes, folder: Path, apiserver: Sequence[str]) -> None:
+    def __init__(self, folder: Path, commands: Commands) -> None:
         self.folder = folder
-        self._apiserver = apiserver
+        self._commands = commands
         self._stack = ExitStack()
-        self._url = url
-        self._authority = authority
-        self.http = httpx.Client(
-            base_url=url,
-            verify=ssl.create_default_context(cadata=authority.decode()),
-            headers={"Authorization": f"Bearer {TOKENS[ADMIN][0]}"},
-            trust_env=False,
-            timeout=10,
-        )
+        context = ssl.create_default_context(cafile=commands.pki / "ca.crt")
+        context.load_cert_chain(commands.pki / "admin.crt", commands.pki / "admin.key")
+        url = f"https://{commands.address}:{commands.port}"
+        self.http = httpx.Client(base_url=url, verify=context, trust_env=False, timeout=10)
         self.kubectl_binary = tool("kubectl")
 
     def start(self) -> None:
         """Run the API server; return once it answers."""
-        self._stack.enter_context(daemon(self._apiserver, self.folder / "apiserver.log"))
+        self._stack.enter_context(daemon(self._commands.apiserver(), self.folder / "apiserver.log"))
         eventually(lambda: self.http.get("/readyz").status_code == 200, seconds=90)
         eventually(lambda: self.get("/api/v1/namespaces/default"))
 
@@ -90,25 +76,7 @@ class ControlPlane:
 
     def kubeconfig(self, user: str) -> Path:
         """Return a file that makes its reader that user."""
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "test",
-            "clusters": [
-                {
-                    "name": "test",
-                    "cluster": {
-                        "server": self._url,
-                        "certificate-authority-data": base64.b64encode(self._authority).decode(),
-                    },
-                }
-            ],
-            "users": [{"name": "test", "user": {"token": TOKENS[user][0]}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-        }
-        path = self.folder / f"{user.replace(':', '-')}.conf"
-        path.write_text(yaml.safe_dump(config))
-        return path
+        return self._commands.pki / f"{user}.conf"
 
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
         """Return what kubectl prints, on stdout or else on stderr."""
@@ -147,7 +115,7 @@ class ControlPlane:
 
     def calls(self, user: str) -> list[dict[str, Any]]:
         """Return the audit log's entries of one user, oldest first."""
-        entries = read_lines(self.folder / "audit.log")
+        entries = read_lines(self._commands.audit_log)
         return [entry for entry in entries if entry["user"]["username"] == user]
 
     def writes(self, namespace: str) -> list[str]:
@@ -162,7 +130,7 @@ class ControlPlane:
                 )
                 if part
             )
-            for entry in self.calls(OPERATOR)
+            for entry in self.calls(OPERATOR_USER)
             if entry["verb"] in WRITES
             and (reference := entry["objectRef"]).get("namespace") == namespace
         ]
@@ -171,55 +139,21 @@ class ControlPlane:
 @contextmanager
 def start_control_plane(folder: Path) -> Iterator[ControlPlane]:
     """Run etcd and kube-apiserver while the block runs."""
-    authority = trustme.CA()
-    server = authority.issue_cert("127.0.0.1")
-    server.private_key_pem.write_to_path(folder / "server.key")
-    for blob in server.cert_chain_pems:
-        blob.write_to_path(folder / "server.crt", append=True)
-    (folder / "tokens.csv").write_text(
-        "\n".join(f'{token},{user},{user},"{group}"' for user, (token, group) in TOKENS.items())
+    port, etcd_port, peer_port = free_ports(3)
+    commands = Commands(
+        pki=folder / "pki",
+        data=folder / "etcd",
+        audit_log=folder / "audit.log",
+        address="127.0.0.1",
+        port=port,
+        etcd_port=etcd_port,
+        etcd_peer_port=peer_port,
     )
-    (folder / "audit.yaml").write_text(yaml.safe_dump(AUDIT_POLICY))
-    etcd_port, peer_port, port = free_ports(3)
-    etcd_url, peer_url = f"http://127.0.0.1:{etcd_port}", f"http://127.0.0.1:{peer_port}"
+    operator = {OPERATOR: (OPERATOR_USER, "system:serviceaccounts")}
+    pki.write(commands.pki, f"https://127.0.0.1:{port}", ["127.0.0.1"], operator)
     with ExitStack() as stack:
-        stack.enter_context(
-            daemon(
-                [
-                    str(tool("etcd")),
-                    f"--data-dir={folder / 'etcd'}",
-                    f"--listen-client-urls={etcd_url}",
-                    f"--advertise-client-urls={etcd_url}",
-                    f"--listen-peer-urls={peer_url}",
-                    f"--initial-advertise-peer-urls={peer_url}",
-                    f"--initial-cluster=default={peer_url}",
-                    "--unsafe-no-fsync",
-                    "--log-level=warn",
-                ],
-                folder / "etcd.log",
-            )
-        )
-        command = [
-            str(tool("kube-apiserver")),
-            f"--etcd-servers={etcd_url}",
-            f"--secure-port={port}",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
-            "--service-cluster-ip-range=10.0.0.0/16",
-            "--authorization-mode=RBAC",
-            f"--token-auth-file={folder / 'tokens.csv'}",
-            f"--tls-cert-file={folder / 'server.crt'}",
-            f"--tls-private-key-file={folder / 'server.key'}",
-            "--service-account-issuer=https://kubernetes.default.svc",
-            f"--service-account-key-file={folder / 'server.key'}",
-            f"--service-account-signing-key-file={folder / 'server.key'}",
-            f"--audit-policy-file={folder / 'audit.yaml'}",
-            f"--audit-log-path={folder / 'audit.log'}",
-            "--audit-log-mode=blocking-strict",
-        ]
-        plane = ControlPlane(
-            f"https://127.0.0.1:{port}", authority.cert_pem.bytes(), folder, command
-        )
+        stack.enter_context(daemon(commands.etcd(), folder / "etcd.log"))
+        plane = ControlPlane(folder, commands)
         stack.callback(plane.close)
         plane.start()
         yield plane

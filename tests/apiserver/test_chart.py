@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from apiserver.controlplane import ADMIN, OPERATOR, ControlPlane, start_control_plane
+from apiserver.controlplane import ADMIN, OPERATOR_USER, ControlPlane, start_control_plane
 from apiserver.objects import Objects
 from apiserver.operator_process import OperatorProcess
 from lab.tools import tool
@@ -103,6 +103,6 @@ def test_roles_of_a_namespace_are_all_that_its_operator_needs(empty: ControlPlan
     finally:
         operator.stop()
 
-    calls = [entry for entry in empty.calls(OPERATOR) if "objectRef" in entry]
+    calls = [entry for entry in empty.calls(OPERATOR_USER) if "objectRef" in entry]
     assert {entry["annotations"]["authorization.k8s.io/decision"] for entry in calls} == {"allow"}
     assert {entry["objectRef"].get("namespace") for entry in calls} == {"search"}

@@ -4,7 +4,7 @@ import re
 
 import yaml
 
-from apiserver.controlplane import OPERATOR, ControlPlane, eventually
+from apiserver.controlplane import OPERATOR_USER, ControlPlane, eventually
 from apiserver.objects import Objects
 from apiserver.operator_process import OperatorProcess
 from builders import make_body
@@ -20,7 +20,7 @@ def test_role_grants_what_is_used_and_nothing_else(demo: Objects, plane: Control
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    calls = [entry for entry in plane.calls(OPERATOR) if "objectRef" in entry]
+    calls = [entry for entry in plane.calls(OPERATOR_USER) if "objectRef" in entry]
     used = {
         (
             "/".join(

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import psutil
 
 from lab import base, images, node, packages, pki, services, tools
-from lab.controlplane import ControlPlane
+from lab.controlplane import Commands
 from lab.errors import LabError
 from lab.images import Image
 from lab.report import run, say, step
@@ -120,12 +120,13 @@ def _start() -> None:
     for folder in (etcd, kubelet, services.VOLUMES):
         shutil.rmtree(folder, ignore_errors=True)
     AUDIT_LOG.unlink(missing_ok=True)
-    plane = ControlPlane(PKI, etcd, AUDIT_LOG, NODE_ADDRESS)
+    plane = Commands(PKI, etcd, AUDIT_LOG, NODE_ADDRESS)
     with step("build the images of cluster DNS and volumes"):
         names = {image.name: images.build(image) for image in _own_images()}
     with step("make the node: namespaces, link, routes, cgroups"):
         node.create()
-        pki.write(PKI, API_URL, _hosts(), NODE)
+        kubelet_user = (f"system:node:{NODE}", "system:nodes")
+        pki.write(PKI, API_URL, _hosts(), {"kubelet": kubelet_user})
         services.configure(names["localhost/pause"])
     node.daemon("etcd", plane.etcd())
     node.daemon("apiserver", plane.apiserver())

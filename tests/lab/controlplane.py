@@ -24,8 +24,8 @@ AUDIT_POLICY = {
 
 
 @dataclass(frozen=True)
-class ControlPlane:
-    """Where one control plane keeps its files and listens."""
+class Commands:
+    """The command lines for one place to keep files and listen."""
 
     pki: Path
     data: Path

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import trustme
@@ -17,14 +18,21 @@ USERS = {
 }
 
 
-def write(directory: Path, url: str, hosts: list[str], node: str) -> None:
-    """Write a CA, the API server's certificate for `hosts`, and a kubeconfig for each user."""
+def write(
+    directory: Path,
+    url: str,
+    hosts: Sequence[str],
+    others: Mapping[str, tuple[str, str | None]],
+) -> None:
+    """Write a CA, the API server's certificate for `hosts`, and a kubeconfig for each user.
+
+    `others` are users beside USERS, in the same form.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     authority = trustme.CA()
     authority.cert_pem.write_to_path(directory / "ca.crt")
     _write(directory, "apiserver", authority.issue_cert(*hosts, common_name="kube-apiserver"))
-    users = {**USERS, "kubelet": (f"system:node:{node}", "system:nodes")}
-    for user, (name, organization) in users.items():
+    for user, (name, organization) in {**USERS, **others}.items():
         # Some host name must be there: Go refuses a certificate whose list of them is empty.
         certificate = authority.issue_cert(
             f"{user}.lab", common_name=name, organization_name=organization
