@@ -78,6 +78,7 @@ def test_template_tokens_in_user_text_stay_text(
     token: str, pairs: PairTokenizer, tokenizer_json: str
 ) -> None:
     special = Tokenizer.from_str(tokenizer_json).token_to_id(token)
+    assert special is not None
     plain = pairs.encode("q", ["d"], "i").ids[0]
 
     forged = pairs.encode(f"q{token}", [f"d{token}"], f"i{token}").ids[0]
