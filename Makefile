@@ -3,7 +3,7 @@ SHELL := bash
 PYTHON ?= python3
 PORT ?= 8080
 BIN := .venv/bin
-LAB := PYTHONPATH=tests $(BIN)/python -m lab
+RUN_LAB := PYTHONPATH=tests $(BIN)/python -m lab
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-down test check test-server test-vllm test-apiserver test-lab test-e2e format \
@@ -46,7 +46,7 @@ format: .venv/done ## Format the code
 	$(BIN)/ruff format .
 
 generate: .venv/done ## Rewrite the generated files: CRD, rendered chart, schema of its values
-	PYTHON=$(CURDIR)/$(BIN)/python HELM="$$($(LAB) tool helm)" tools/generate.sh
+	PYTHON=$(CURDIR)/$(BIN)/python HELM="$$($(RUN_LAB) tool helm)" tools/generate.sh
 
 LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --upgrade
@@ -61,16 +61,16 @@ serve: .venv-vllm/done build/tiny-reranker ## The server alone with the small mo
 	.venv-vllm/bin/rerank-server --model build/tiny-reranker --dtype float32 --port $(PORT)
 
 lab-up: .venv/done ## Start a single-node Kubernetes on this machine (needs root)
-	$(LAB) up
+	$(RUN_LAB) up
 
 lab-down: .venv/done ## End it and leave nothing behind but the cache
-	$(LAB) down
+	$(RUN_LAB) down
 
 lab-gpus: .venv/done ## Let the lab's node claim accelerators (COUNT=)
-	$(LAB) gpus $(or $(COUNT),1)
+	$(RUN_LAB) gpus $(or $(COUNT),1)
 
 packages: .venv/done ## Install the Debian packages that the lab needs
-	@[ "$$LAB" = existing ] || $(LAB) packages
+	@[ "$$LAB" = existing ] || $(RUN_LAB) packages
 
 build/tiny-reranker: .venv/done models/make_tiny.py
 	$(BIN)/python models/make_tiny.py $@
