@@ -15,7 +15,8 @@ help: ## List the targets
 demo: .venv/done packages ## The main job, end to end, on a real cluster on this machine (needs root)
 	PYTHONPATH=tests $(BIN)/python -m lab.demo
 
-demo-down: lab-down ## End the demo's cluster
+demo-down: .venv/done ## End the demo's cluster (LAB=existing: only remove the demo from it)
+	PYTHONPATH=tests $(BIN)/python -m lab.demo down
 
 test: check test-server test-apiserver test-vllm test-lab test-e2e ## Every test (needs root)
 

@@ -39,8 +39,11 @@ with urllib.request.urlopen(request, timeout=60) as response:
 
 
 def main() -> int:
-    """Run the demo; 1 and a sentence where it cannot go on."""
+    """Run the demo, or with "down" take it away; 1 and a sentence where that cannot be done."""
     try:
+        if sys.argv[1:] == ["down"]:
+            target.take_down(SAMPLE)
+            return 0
         cluster = target.prepare()
         with step("install the operator with Helm"):
             cluster.install()

@@ -83,6 +83,16 @@ def prepare() -> Target:
     return Target(str(tool("kubectl")), str(tool("helm")), KUBECONFIG, operator, server, AUDIT_LOG)
 
 
+def take_down(sample: Path) -> None:
+    """End the lab; on another cluster delete what `sample` made, and uninstall the chart."""
+    if os.environ.get("LAB") != "existing":
+        cluster.down()
+        return
+    found = _existing()
+    found.kubectl("delete", "-f", str(sample), "--ignore-not-found")
+    found.helm("uninstall", RELEASE, f"--namespace={NAMESPACE}", "--wait", "--ignore-not-found")
+
+
 def _build_images() -> tuple[str, str]:
     base.ensure()
     with step("build the operator's image"):
