@@ -2,14 +2,14 @@
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import kopf
 
 from rerank_operator.names import CHILD_KINDS, OWNER_LABEL, PODS, RERANKERS
-from rerank_operator.store import Key, Store
+from rerank_operator.store import Key, Store, owner_key
 from rerank_operator.workqueue import WorkQueue
 
 # Calls in a pass end after half a minute each, and a pass makes a handful.
@@ -85,7 +85,10 @@ async def on_reranker(event: kopf.RawEvent, memo: Memo, **_: Any) -> None:
     kopf drops what an event handler raises and never calls it again, so nothing here can fail for
     a reason worth retrying; the work queue does the retrying.
     """
-    _note(event, memo, urgent=True)
+    key = owner_key(event["object"])
+    held = memo.store.reranker(key) if key else None
+    # A status that is written anew at each failure must not end the wait that follows it.
+    _note(event, memo, urgent=_generation(held) != _generation(event["object"]))
 
 
 @kopf.on.event("apps/v1", "deployments")
@@ -95,6 +98,11 @@ async def on_reranker(event: kopf.RawEvent, memo: Memo, **_: Any) -> None:
 async def on_child(event: kopf.RawEvent, memo: Memo, **_: Any) -> None:
     """A child moved: the pass belongs to the object named in its label, before and after."""
     _note(event, memo, urgent=False)
+
+
+def _generation(body: Mapping[str, Any] | None) -> tuple[str, int] | None:
+    """Return what changes when something else is asked for; None for no object."""
+    return (body["metadata"]["uid"], body["metadata"]["generation"]) if body else None
 
 
 def _note(event: kopf.RawEvent, memo: Memo, urgent: bool) -> None:

@@ -77,7 +77,8 @@ class Reconciler:
             except (Refused, NotFound) as error:
                 reason = refusal_reason(str(error), names.APPLY_REFUSED)
                 problem = problem or Finding(reason, f"{_title(manifest)}: {error}")
-        await self._prune(key, wanted, reranker)
+        kept = await self._prune(key, wanted, reranker)
+        problem = problem or kept
         status = build_status(
             reranker,
             self._deployment(key, reranker),
@@ -127,7 +128,11 @@ class Reconciler:
         log.info(message, extra=_about(key, child=_title(manifest)))
         return not same_intent
 
-    async def _prune(self, key: Key, wanted: list[Manifest], reranker: RerankerService) -> None:
+    async def _prune(
+        self, key: Key, wanted: list[Manifest], reranker: RerankerService
+    ) -> Finding | None:
+        """Delete what is ours and not wanted; return what the API server would not delete."""
+        problem: Finding | None = None
         titles = {_title(manifest) for manifest in wanted}
         for child in self._store.children(key):
             if (
@@ -135,8 +140,13 @@ class Reconciler:
                 and _is_ours(child, reranker)
                 and "deletionTimestamp" not in child["metadata"]
             ):
-                await self._cluster.delete(names.KIND_BY_NAME[child["kind"]], child)
-                log.info("child deleted", extra=_about(key, child=_title(child)))
+                try:
+                    await self._cluster.delete(names.KIND_BY_NAME[child["kind"]], child)
+                except Refused as error:
+                    problem = Finding(names.APPLY_REFUSED, f"delete {_title(child)}: {error}")
+                else:
+                    log.info("child deleted", extra=_about(key, child=_title(child)))
+        return problem
 
     def _deployment(self, key: Key, reranker: RerankerService) -> Manifest | None:
         return next(
@@ -174,7 +184,9 @@ class Reconciler:
             "status changed",
             extra=_about(key, ready=ready.status, reason=ready.reason, detail=ready.message),
         )
-        return True
+        # What was asked for may have changed during the pass. Its event can come after this
+        # answer, which holds the change already, and then tells nothing new.
+        return bool(written["metadata"]["generation"] == metadata["generation"])
 
 
 class _Conflict(Exception):

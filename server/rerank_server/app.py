@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from rerank_server.dialects import jina, parse
 from rerank_server.errors import BadRequest, EngineFailed, NotReady
@@ -105,7 +106,10 @@ def create_app(pipeline: Pipeline, metrics: Metrics, model: str) -> FastAPI:
 
 async def _answer(request: Request, answer: Callable[[bytes], Awaitable[Response]]) -> Response:
     """Answer a request unless its client goes first; then its work is cancelled."""
-    body = await request.body()
+    try:
+        body = await request.body()
+    except ClientDisconnect:
+        return Response(status_code=CLIENT_GONE)
     work = asyncio.ensure_future(answer(body))
     gone = asyncio.ensure_future(_until_gone(request))
     try:

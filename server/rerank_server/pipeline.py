@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rerank_server.engines import Engine
-from rerank_server.errors import NotReady
+from rerank_server.errors import BadRequest, ModelUnusable, NotReady
 from rerank_server.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ class Pipeline:
 
         Raises:
             EngineFailed: the engine broke on its first prompts.
+            ModelUnusable: the template and the instruction leave no room for even these.
         """
         self._engine = engine
         self._unready = "the model is being checked"
@@ -104,7 +105,15 @@ class Pipeline:
 
 async def _score_check(engine: Engine) -> str | None:
     """Return what is wrong with the scores of easy pairs, or None."""
-    prompts = await asyncio.to_thread(engine.tokenizer.encode, CHECK_QUERY, CHECK_DOCUMENTS, None)
+    try:
+        prompts = await asyncio.to_thread(
+            engine.tokenizer.encode, CHECK_QUERY, CHECK_DOCUMENTS, None
+        )
+    except BadRequest as error:
+        raise ModelUnusable(
+            "the template and RERANK_INSTRUCTION leave no room for a query and a document: "
+            "shorten the instruction, or raise RERANK_MAX_MODEL_LEN"
+        ) from error
     first, second = [await engine.score(prompts.ids) for _ in range(2)]
     if not all(math.isfinite(score) for score in (*first, *second)):
         return "the model gives scores that are no numbers: set RERANK_DTYPE to float32"

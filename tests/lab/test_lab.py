@@ -123,7 +123,7 @@ def test_failed_start_names_the_component_shows_its_log_and_cleans_up(tmp_path: 
         (tmp_path / entry.name).symlink_to(entry)
     (tmp_path / "tools").unlink()
     broken = tmp_path / "tools" / tools.directory().name
-    shutil.copytree(tools.directory(), broken, copy_function=os.link)
+    shutil.copytree(tools.directory(), broken)
     (broken / "etcd").unlink()
     (broken / "etcd").write_text("#!/bin/sh\necho the disk is on fire\nexit 1\n")
     (broken / "etcd").chmod(0o755)

@@ -95,6 +95,20 @@ async def test_unusable_model_ends_the_process_with_its_reason(
     assert errors[0].exc_info is None
 
 
+async def test_instruction_that_leaves_no_room_ends_the_process_with_its_reason(
+    tiny_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = StandInEngine(tiny_model, max_model_len=30)
+
+    async with server(lambda _: engine) as (_, task):
+        code = await task
+
+    assert code == 1
+    assert engine.closed
+    [error] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "shorten the instruction" in error.message
+
+
 async def test_sigterm_while_loading_ends_at_once() -> None:
     never = threading.Event()
 
@@ -161,6 +175,24 @@ async def test_client_that_goes_away_takes_its_work_with_it(engine: StandInEngin
 
     assert 'rerank_requests_total{code="499"} 1.0' in metrics
     assert "rerank_queue_depth 0.0" in metrics
+
+
+async def test_client_that_goes_away_amid_its_body_is_no_failure_of_ours(
+    engine: StandInEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with server(lambda _: engine) as (client, _):
+        await answer_of(client, "/ready", 200)
+        _, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+        head = b"POST /rerank HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n"
+        writer.write(head + b'{"query":')
+        await writer.drain()
+
+        writer.close()
+        while "rerank_requests_total" not in (text := (await client.get("/metrics")).text):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    assert 'rerank_requests_total{code="499"} 1.0' in text
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_probes_do_not_wait_behind_work(engine: StandInEngine) -> None:

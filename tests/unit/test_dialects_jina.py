@@ -88,6 +88,11 @@ def test_body_that_is_no_json_object_is_refused(body: bytes) -> None:
         parse(RerankRequest, body)
 
 
+def test_body_that_is_no_json_is_told_where_it_fails() -> None:
+    with pytest.raises(BadRequest, match=r"not a JSON object \(.* at line 1 column 2\d\)"):
+        parse(RerankRequest, b'{"query":"secret \\ud800 "}')
+
+
 def test_answer_has_what_each_client_reads() -> None:
     body = answer(
         read(),

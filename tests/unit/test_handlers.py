@@ -47,6 +47,22 @@ async def test_event_becomes_a_key() -> None:
     assert memo.store.reranker(Key("search", "demo")) == body
 
 
+async def test_only_another_generation_is_urgent() -> None:
+    queue = Queue()
+    memo = Memo(Store(), queue)
+    bodies = [
+        make_body(),
+        make_body(version=2) | {"status": {"replicas": 1}},
+        make_body(version=3, generation=2),
+        make_body(version=4, uid="uid-2"),
+    ]
+
+    for body in bodies:
+        await called(on_reranker, event={"type": "MODIFIED", "object": body}, memo=memo)
+
+    assert [urgent for _, urgent in queue.added] == [True, False, True, True]
+
+
 async def test_probe_fails_when_a_pass_does_not_end() -> None:
     assert await called(probe, memo=Memo(Store(), Queue())) == "ok"
 

@@ -43,6 +43,7 @@ class FakeCluster:
 
     async def delete(self, kind: Kind, manifest: Manifest) -> None:
         self.writes.append(f"delete {kind.name} {manifest['metadata']['name']}")
+        self._fail("delete")
         del self.objects[(kind.name, manifest["metadata"]["name"])]
 
     def _keep(self, manifest: Manifest) -> Manifest:
@@ -213,6 +214,20 @@ async def test_owned_child_that_is_not_wanted_is_deleted() -> None:
     assert world.cluster.writes == ["delete Service extra"]
 
 
+async def test_refused_deletion_is_told_in_the_servers_words() -> None:
+    world = World()
+    await world.settle()
+    extra = world.cluster.objects[("Service", "demo")]
+    world.put(extra | {"metadata": extra["metadata"] | {"name": "extra", "uid": "x"}})
+    world.cluster.failures["delete"] = Refused("a webhook says no")
+
+    settled = await world.reconciler.reconcile(KEY)
+
+    assert not settled
+    assert world.condition()["reason"] == names.APPLY_REFUSED
+    assert world.condition()["message"] == "delete Service extra: a webhook says no"
+
+
 async def test_labelled_object_of_somebody_else_is_not_deleted() -> None:
     world = World()
     await world.settle()
@@ -275,6 +290,20 @@ async def test_object_that_goes_during_the_pass_is_no_failure() -> None:
     world.cluster.failures["status"] = NotFound("gone")
 
     assert await world.reconciler.reconcile(KEY)
+
+
+async def test_change_during_the_pass_is_not_lost_with_its_event() -> None:
+    world = World()
+    changed = make_body(replicas=3, generation=2, version=50)
+    world.cluster.objects[("RerankerService", "demo")] = changed
+
+    settled = await world.reconciler.reconcile(KEY)
+    late = world.store.put(changed)
+    await world.reconciler.reconcile(KEY)
+
+    assert not settled
+    assert late == set()
+    assert world.cluster.objects[("Deployment", "demo")]["spec"]["replicas"] == 3
 
 
 async def test_object_that_is_going_is_left_to_the_garbage_collector() -> None:

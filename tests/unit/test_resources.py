@@ -199,6 +199,14 @@ def test_model_in_the_image_is_never_asked_for_at_the_hub() -> None:
     assert "HF_HUB_OFFLINE" not in environment()
 
 
+def test_dollars_in_a_value_reach_the_server_as_they_are() -> None:
+    text = "Find offers below $$5, not $(HOME)"
+
+    value = environment(engine={"instruction": text})["RERANK_INSTRUCTION"]
+
+    assert value == "Find offers below $$$$5, not $$(HOME)"
+
+
 def test_grace_period_covers_the_sleep_and_the_drain() -> None:
     pod = children(drainSeconds=300)["Deployment"]["spec"]["template"]["spec"]
 

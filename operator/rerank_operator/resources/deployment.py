@@ -94,8 +94,10 @@ def _server_container(reranker: RerankerService, settings: Settings) -> Manifest
         "image": _image(reranker, settings),
         "imagePullPolicy": settings.image_pull_policy,
         "ports": [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
+        # Kubernetes puts other variables in place of $(NAME) in a value; "$$" stands for "$".
         "env": [
-            {"name": name, "value": value} for name, value in sorted(environment(reranker).items())
+            {"name": name, "value": value.replace("$", "$$")}
+            for name, value in sorted(environment(reranker).items())
         ],
         "resources": _resources(reranker),
         "volumeMounts": [

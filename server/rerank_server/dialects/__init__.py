@@ -41,7 +41,9 @@ def parse(kind: type[B], body: bytes) -> B:
 def _sentence(kind: type[Body], error: ValidationError) -> str:
     fault = error.errors(include_url=False)[0]
     if not fault["loc"]:
-        return "the body is not a JSON object: send one with Content-Type: application/json"
+        # The parser's words name a place and none of the text: a lone surrogate, say.
+        at = f" ({fault['ctx']['error']})" if fault["type"] == "json_invalid" else ""
+        return f"the body is not a JSON object{at}: send one, in UTF-8"
     field, *path = map(str, fault["loc"])
     described = {
         name: info.description
