@@ -6,6 +6,7 @@ BIN := .venv/bin
 RUN_LAB := PYTHONPATH=tests $(BIN)/python -m lab
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 .PHONY: help demo demo-down test check test-server test-vllm test-apiserver test-lab test-e2e format \
 	generate lock serve lab-up lab-down lab-gpus packages clean
 
@@ -18,7 +19,7 @@ demo: .venv/done packages ## The main job, end to end, on a real cluster on this
 demo-down: .venv/done ## End the demo's cluster (LAB=existing: only remove the demo from it)
 	PYTHONPATH=tests $(BIN)/python -m lab.demo down
 
-test: check test-server test-apiserver test-vllm test-lab test-e2e ## Every test (needs root)
+test: lab-down check test-server test-apiserver test-vllm test-lab test-e2e ## Every test (needs root; ends a running lab)
 
 check: .venv/done ## Format, lint, types, import layers, unit tests; under a minute
 	$(BIN)/ruff format --check .

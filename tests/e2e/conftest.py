@@ -10,6 +10,11 @@ from lab.observe import children, eventually, ready
 from lab.target import NAMESPACE, RELEASE, Target
 
 TEST_NAMESPACE = "rerank-e2e"
+OURS = (
+    ("crd", "rerankerservices.rerank.dev"),
+    ("namespace", NAMESPACE),
+    ("namespace", TEST_NAMESPACE),
+)
 
 
 @pytest.fixture(scope="session")
@@ -17,16 +22,17 @@ def kube() -> Iterator[Target]:
     """A cluster with the chart of this checkout installed; a lab started for it is ended after."""
     ours = node.running() is None
     found = target.prepare()
-    releases = found.helm("list", "--all-namespaces", "--short").split()
-    if RELEASE in releases:
-        pytest.fail(f"the cluster has a release {RELEASE} already: `make demo-down` first")
+    # Deleted again at the end, with all that is in them: so they must not be somebody's.
+    for kind, name in OURS:
+        if found.kubectl("get", kind, name, "--ignore-not-found"):
+            pytest.fail(f"the cluster has a {kind} {name} already: `make demo-down`, or delete it")
     try:
         found.install()
         yield found
         found.kubectl("delete", "namespace", TEST_NAMESPACE, "--ignore-not-found")
         found.helm("uninstall", RELEASE, f"--namespace={NAMESPACE}", "--wait")
-        found.kubectl("delete", "crd", "rerankerservices.rerank.dev")
-        found.kubectl("delete", "namespace", NAMESPACE)
+        for kind, name in OURS:
+            found.kubectl("delete", kind, name, "--ignore-not-found")
     finally:
         if ours and found.audit_log:
             cluster.down()

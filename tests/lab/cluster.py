@@ -54,25 +54,31 @@ def kubectl(*words: str, stdin: str | None = None) -> str:
     return run([tool("kubectl"), f"--kubeconfig={KUBECONFIG}", *words], stdin=stdin)
 
 
+def require_startable() -> None:
+    """Check what takes no time and would be a pity to find out after minutes of building.
+
+    Raises:
+        LabError: no root, a program is missing, another checkout's lab runs, or the machine
+            routes the cluster's addresses already.
+    """
+    packages.require()
+    _require_ours()
+    if not node.left():
+        node.require_routes()
+
+
 def up() -> None:
     """Start the lab, or see that it is up. Ready when its node, DNS and volumes are.
 
     Raises:
-        LabError: something is missing, another checkout's lab runs, or a component failed; then
-            nothing is left behind.
+        LabError: it cannot be started, or a component failed; then nothing is left behind.
     """
-    packages.require()
+    require_startable()
     with _lock():
-        found = node.running()
-        if found and found.checkout != str(CHECKOUT):
-            raise LabError(
-                f"a lab started from {found.checkout} is running (pid {found.pid}); "
-                f"end it first: make -C {found.checkout} lab-down"
-            )
-        if found and _healthy():
+        if node.running() and _healthy():
             say("the lab is up already")
             return
-        if node.state():
+        if node.left():
             with step("clean up after a lab that did not end by itself"):
                 node.destroy()
         with ThreadPoolExecutor() as background:
@@ -88,14 +94,29 @@ def up() -> None:
 
 
 def down() -> None:
-    """End the lab and leave nothing behind but the cache."""
+    """End the lab and leave nothing behind but the cache.
+
+    Raises:
+        LabError: not root, or the lab is another checkout's.
+    """
+    packages.require_root()
+    _require_ours()
     with _lock():
-        if not node.state():
+        if not node.left():
             say("no lab is running")
             return
         with step("end the lab"):
             _stop_containerd()
             node.destroy()
+
+
+def _require_ours() -> None:
+    found = node.running()
+    if found and found.checkout != str(CHECKOUT) and Path(found.checkout).exists():
+        raise LabError(
+            f"a lab started from {found.checkout} is running (pid {found.pid}); "
+            f"end it there first: make -C {found.checkout} lab-down"
+        )
 
 
 def load(image: Image) -> str:
@@ -219,7 +240,7 @@ def _stop_containerd() -> None:
     file = RUN / "containerd.pid"
     if not file.exists() or not node.running():
         return
-    with contextlib.suppress(psutil.NoSuchProcess):
+    with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
         for process in psutil.Process(int(file.read_text())).children():
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=10)

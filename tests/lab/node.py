@@ -6,13 +6,11 @@ killed the lab, there is little to clean up.
 """
 
 import contextlib
-import json
-import os
-import signal
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -22,7 +20,6 @@ from lab.report import run, tail
 from lab.settings import (
     CHECKOUT,
     HOST_ADDRESS,
-    KUBECONFIG,
     LINK,
     LOG,
     NAME,
@@ -33,49 +30,41 @@ from lab.settings import (
 )
 from lab.tools import tool
 
-STATE = RUN / "state.json"
 CGROUPS = Path("/sys/fs/cgroup")
+# Which checkout's lab it is; written before anything is made, so that all of it can be found.
+CHECKOUT_NOTE = RUN / "checkout"
 
 
 @dataclass(frozen=True)
-class State:
-    """Which lab runs: its init, told from a later process of that number by its start time."""
+class Lab:
+    """A running lab: the first process of its node, and the checkout that started it."""
 
     pid: int
-    started: float
     checkout: str
-    kubeconfig: str
-
-    def alive(self) -> bool:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process = psutil.Process(self.pid)
-            return process.create_time() == self.started and process.status() != "zombie"
-        return False
 
 
-def state() -> State | None:
-    """Return what the last start noted, alive or not; None when nothing is left of a lab."""
-    try:
-        return State(**json.loads(STATE.read_text()))
-    except FileNotFoundError:
-        return None
+def left() -> bool:
+    """Tell whether anything is left of a lab, running or not."""
+    return RUN.exists()
 
 
-def running() -> State | None:
+def running() -> Lab | None:
     """Return the running lab, if there is one."""
-    found = state()
-    return found if found and found.alive() else None
+    holder = _process("node")
+    children = holder.children() if holder else []
+    return Lab(children[0].pid, CHECKOUT_NOTE.read_text()) if children else None
 
 
 def create() -> None:
     """Make the node: namespaces, link, routes and cgroups; no process of Kubernetes yet."""
     RUN.mkdir(parents=True, exist_ok=True)
+    CHECKOUT_NOTE.write_text(str(CHECKOUT))
     _guard_routes()
-    holder = _detach("node", [*_UNSHARE, "bash", "-c", _INSIDE, "-", str(tool("pause"))])
-    init = _first_child(holder)
-    STATE.write_text(
-        json.dumps(asdict(State(init.pid, init.create_time(), str(CHECKOUT), str(KUBECONFIG))))
-    )
+    _detach("node", [*_UNSHARE, "bash", "-c", _INSIDE, "-", str(tool("pause"))])
+    wait(lambda: running() is not None, 10, "the node's namespaces")
+    found = running()
+    assert found
+    init = psutil.Process(found.pid)
     wait(lambda: init.name() == "pause", 10, "the node's first process")
     _connect(init.pid)
     for folder in _cgroup_roots():
@@ -120,13 +109,26 @@ def daemon(name: str, command: Sequence[str]) -> None:
 
 def check(name: str) -> None:
     """Raise a LabError with the end of its log when the daemon `name` has ended."""
-    if not psutil.pid_exists(int((RUN / f"{name}.pid").read_text())):
+    if not _process(name):
         log = LOG / f"{name}.log"
         raise LabError(f"{name} ended; the end of {log}:\n{tail(log)}")
 
 
-def _detach(name: str, command: Sequence[str]) -> int:
-    """Start a program that outlives this one, and return its process id."""
+def _process(name: str) -> psutil.Process | None:
+    """Return the process of a daemon, if it runs."""
+    file = RUN / f"{name}.pid"
+    with contextlib.suppress(FileNotFoundError, ValueError, psutil.NoSuchProcess):
+        process = psutil.Process(int(file.read_text()))
+        # One that began after its number was noted has only inherited the number. The kernel
+        # counts from a boot time that psutil knows to the second.
+        ours = process.create_time() < file.stat().st_mtime + 2
+        if ours and process.status() != psutil.STATUS_ZOMBIE:
+            return process
+    return None
+
+
+def _detach(name: str, command: Sequence[str]) -> None:
+    """Start a program that outlives this one."""
     file = RUN / f"{name}.pid"
     file.unlink(missing_ok=True)
     note = ["setsid", "--fork", "sh", "-c", f'echo $$ > {file}; exec "$@"', "-"]
@@ -139,7 +141,6 @@ def _detach(name: str, command: Sequence[str]) -> int:
             check=True,
         )
     wait(lambda: file.exists() and bool(file.read_text().strip()), 10, f"the start of {name}")
-    return int(file.read_text())
 
 
 def wait(
@@ -162,36 +163,25 @@ def wait(
 
 def destroy() -> None:
     """End the node and remove what it leaves on the machine. Safe to repeat."""
-    found = state()
-    if found and found.alive():
-        process = psutil.Process(found.pid)
-        parent = process.parent()
-        os.kill(found.pid, signal.SIGKILL)
-        psutil.wait_procs([p for p in (process, parent) if p and p.pid != os.getpid()], timeout=20)
-    if Path(f"/sys/class/net/{LINK}").exists():
-        run(["ip", "link", "del", LINK])
+    if holder := _process("node"):
+        # Its child is the node's first process, whose end is the end of all others.
+        processes = [holder, *holder.children()]
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes, timeout=20)
+    # The link goes with the node's network, only a little later.
+    subprocess.run(["ip", "link", "del", LINK], capture_output=True, check=False)
     _remove_cgroups()
     for target in (SERVICE_RANGE, POD_RANGE):
         subprocess.run(
             ["ip", "route", "del", "unreachable", target], capture_output=True, check=False
         )
-    for file in sorted(RUN.rglob("*"), reverse=True):
-        file.rmdir() if file.is_dir() and not file.is_symlink() else file.unlink()
-    if RUN.exists():
-        RUN.rmdir()
+    shutil.rmtree(RUN, ignore_errors=True)
 
 
-def _first_child(pid: int) -> psutil.Process:
-    parent = psutil.Process(pid)
-    wait(lambda: bool(parent.children()), 10, "the node's namespaces")
-    return parent.children()[0]
-
-
-def _guard_routes() -> None:
-    """Refuse the cluster's addresses on this machine while its own link is not there.
-
-    Without this, a request to an address of the cluster would leave by the default route.
-    """
+def require_routes() -> None:
+    """Raise a LabError when this machine has another use for the cluster's addresses."""
     for target in (SERVICE_RANGE, POD_RANGE):
         taken = [
             line
@@ -200,6 +190,15 @@ def _guard_routes() -> None:
         ]
         if taken:
             raise LabError(f"this machine routes {target} already ({taken[0].strip()}); free it")
+
+
+def _guard_routes() -> None:
+    """Refuse the cluster's addresses on this machine while its own link is not there.
+
+    Without this, a request to an address of the cluster would leave by the default route.
+    """
+    require_routes()
+    for target in (SERVICE_RANGE, POD_RANGE):
         run(["ip", "route", "replace", "unreachable", target, "metric", "4096"])
 
 

@@ -44,10 +44,15 @@ def _present(program: str) -> bool:
     return shutil.which(program, path=PATH) is not None
 
 
-def require() -> None:
-    """Raise a LabError that names what is missing on this machine and how to get it."""
+def require_root() -> None:
+    """Raise a LabError unless this is root."""
     if os.geteuid() != 0:
         raise LabError("the lab needs root: it makes network namespaces, mounts and cgroups")
+
+
+def require() -> None:
+    """Raise a LabError that names what is missing on this machine and how to get it."""
+    require_root()
     if not shutil.which("go"):
         raise LabError("Go is missing: install Go 1.26 or later and try again")
     if lacking := missing():

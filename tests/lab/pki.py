@@ -28,7 +28,8 @@ def write(
 
     `others` are users beside USERS, in the same form.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    # Whoever reads these keys owns the cluster, and by a privileged pod the machine.
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     authority = trustme.CA()
     authority.cert_pem.write_to_path(directory / "ca.crt")
     _write(directory, "apiserver", authority.issue_cert(*hosts, common_name="kube-apiserver"))
@@ -39,17 +40,18 @@ def write(
         )
         _write(directory, user, certificate)
         config = _kubeconfig(directory, user, url)
-        (directory / f"{user}.conf").write_text(json.dumps(config))
-    # The admin's file is the one that people point kubectl at.
-    (directory / "admin.conf").chmod(0o600)
+        _write_private(directory / f"{user}.conf", json.dumps(config).encode())
 
 
 def _write(directory: Path, name: str, certificate: trustme.LeafCert) -> None:
     chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
     (directory / f"{name}.crt").write_bytes(chain)
-    key = directory / f"{name}.key"
-    key.touch(mode=0o600)
-    key.write_bytes(certificate.private_key_pem.bytes())
+    _write_private(directory / f"{name}.key", certificate.private_key_pem.bytes())
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    path.touch(mode=0o600)
+    path.write_bytes(content)
 
 
 def _kubeconfig(directory: Path, user: str, url: str) -> dict[str, object]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab import base, cluster, images, packages, tools
+from lab import base, cluster, images, tools
 from lab.errors import LabError
 from lab.images import Image
 from lab.report import run, step
@@ -72,7 +72,7 @@ def prepare() -> Target:
     """Return the target, with a lab started and images built and loaded where that is due."""
     if os.environ.get("LAB") == "existing":
         return _existing()
-    packages.require()
+    cluster.require_startable()
     with ThreadPoolExecutor() as background:
         building = background.submit(_build_images)
         cluster.up()

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from lab import cluster, node, tools
-from lab.settings import CACHE, LINK, NAME, POD_RANGE, RUN, SERVICE_RANGE, SOURCE
+from lab.settings import CACHE, LINK, NAME, PKI, POD_RANGE, RUN, SERVICE_RANGE, SOURCE
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +91,27 @@ def test_no_packet_for_the_cluster_leaves_the_machine_when_the_node_is_gone() ->
 
     lookup = subprocess.run(["ip", "route", "get", "10.96.0.1"], capture_output=True, check=False)
     assert lookup.returncode == 2  # unreachable
+
+
+def test_start_cleans_up_after_a_start_that_was_killed() -> None:
+    command = [sys.executable, "-m", "lab", "up"]
+    starting = psutil.Popen(
+        command, env={**os.environ, "PYTHONPATH": str(SOURCE.parent)}, stdout=subprocess.DEVNULL
+    )
+    node.wait(lambda: (RUN / "node.pid").exists(), 60, "the beginnings of a node")
+    starting.kill()
+    starting.wait()
+
+    cluster.up()
+    cluster.down()
+
+    assert leftovers() == []
+
+
+def test_only_root_may_read_the_keys_of_the_cluster() -> None:
+    cluster.up()
+
+    assert PKI.stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize("victim", ["node", "apiserver"])
