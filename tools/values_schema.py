@@ -1,6 +1,6 @@
 """Print the JSON Schema of a chart's values: the types found in values.yaml, and no other key.
 
-A list is of strings or objects and a map that is empty takes anything, since neither shows more.
+A map that is empty takes anything, since it does not show more.
 """
 
 import json
@@ -17,6 +17,8 @@ ENUMS = {
 }
 # Passed on to Kubernetes as they are: the values are examples, not the shape.
 FREE = {"resources"}
+# Lists of objects; all others hold strings.
+OBJECT_LISTS = {"tolerations"}
 
 
 def schema(value: Any, name: str = "") -> dict[str, Any]:
@@ -30,7 +32,7 @@ def schema(value: Any, name: str = "") -> dict[str, Any]:
             "properties": {key: schema(child, key) for key, child in value.items()},
         }
     if isinstance(value, list):
-        return {"type": "array", "items": {"type": ["string", "object"]}}
+        return {"type": "array", "items": {"type": "object" if name in OBJECT_LISTS else "string"}}
     if isinstance(value, bool):
         return {"type": "boolean"}
     if isinstance(value, int):

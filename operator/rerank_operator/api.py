@@ -16,10 +16,23 @@ Manifest = dict[str, Any]
 MODEL_NAME = (
     r"^([A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}|(/[A-Za-z0-9._-]+)+)$"
 )
-# The API server's own syntax of a quantity, without a sign.
+# The API server's own syntax of a quantity, without a sign and below 2^63. Of larger values it
+# keeps other ones (1 of 1000000E), and a large exponent occupies it for longer than a call lasts.
+_EXPONENT = "[eE][+-]?[0-9]"
+_WHOLE_DIGITS = {
+    "[num]?": "[0-9]{1,18}",
+    "(k|Ki)": "[0-9]{1,15}",
+    "Mi?": "[0-9]{1,12}",
+    f"(Gi?|{_EXPONENT})": "[0-9]{1,9}",
+    "Ti?": "[0-9]{1,6}",
+    "Pi?": "[0-9]{1,3}",
+    "E": "[0-9]",
+    "Ei": "[0-7]",
+}
 QUANTITY = (
-    r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)"
-    r"([KMGTPE]i|[numkMGTPE]|[eE][+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+))?$"
+    "^("
+    + "".join(rf"{whole}(\.[0-9]*)?{suffix}|" for suffix, whole in _WHOLE_DIGITS.items())
+    + rf"\.[0-9]+([numkMGTPE]|[KMGTPE]i|{_EXPONENT})?)$"
 )
 
 
@@ -50,7 +63,7 @@ _MODEL_NAME_RULE = rule(
 Quantity = Annotated[
     int | str,
     Field(
-        description="As in pods: 500m, 2, 4Gi.",
+        description="As in pods: 500m, 2, 4Gi. Less than 8Ei.",
         json_schema_extra={
             "x-kubernetes-int-or-string": True,
             "minimum": 0,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from decimal import MAX_EMAX, MIN_EMIN, ROUND_CEILING, Context, Decimal
 from hashlib import sha256
 from typing import Any
 
@@ -11,6 +11,8 @@ from rerank_operator.api import Manifest
 # Fields that hold quantities, which the API server rewrites: 1000m comes back as 1.
 _QUANTITY_MAPS = {"requests", "limits"}
 _QUANTITIES = {"sizeLimit"}
+# Wide enough for every digit that the schema lets through.
+_EXACT = Context(prec=64, Emax=MAX_EMAX, Emin=MIN_EMIN)
 # By what server-side apply merges lists of objects that have no `name`.
 _MERGE_KEYS = ("name", "mountPath", "containerPort", "uid")
 _SUFFIXES = {
@@ -63,10 +65,15 @@ def _same_list(observed: Sequence[Any], wanted: Sequence[Any]) -> bool:
 
 
 def quantity(text: str | int) -> Decimal:
-    """Return the value of a Kubernetes quantity, which the API server has already checked.
+    """Return a Kubernetes quantity, which the API server has already checked, in thousandths.
 
-    Source: k8s.io/apimachinery/pkg/api/resource, the grammar above `type Quantity`.
+    Rounded up, as the API server does with what a container asks for: 1u comes back as 1m.
+
+    Source: k8s.io/apimachinery/pkg/api/resource, the grammar above `type Quantity`;
+    k8s.io/kubernetes/pkg/apis/core/v1, `SetDefaults_ResourceList`.
     """
     text = str(text)
     number = text.rstrip("numkKMGTPEi")
-    return Decimal(number) * _SUFFIXES.get(text[len(number) :], Decimal(1))
+    thousandths = 1000 * _SUFFIXES.get(text[len(number) :], Decimal(1))
+    value = _EXACT.multiply(Decimal(number), thousandths)
+    return value.to_integral_value(ROUND_CEILING, _EXACT)

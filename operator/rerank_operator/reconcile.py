@@ -81,7 +81,8 @@ class Reconciler:
         problem = problem or kept
         status = build_status(
             reranker,
-            self._deployment(key, reranker),
+            self._own(key, names.DEPLOYMENTS, reranker),
+            self._own(key, names.SERVICES, reranker),
             self._store.pods(key),
             problem,
             _status(body),
@@ -148,12 +149,15 @@ class Reconciler:
                     log.info("child deleted", extra=_about(key, child=_title(child)))
         return problem
 
-    def _deployment(self, key: Key, reranker: RerankerService) -> Manifest | None:
+    def _own(self, key: Key, kind: Kind, reranker: RerankerService) -> Manifest | None:
+        """Return the child of this kind; None while it is not there or its name is another's."""
         return next(
             (
                 child
                 for child in self._store.children(key)
-                if child["kind"] == names.DEPLOYMENTS.name and _is_ours(child, reranker)
+                if child["kind"] == kind.name
+                and child["metadata"]["name"] == key.instance
+                and _is_ours(child, reranker)
             ),
             None,
         )

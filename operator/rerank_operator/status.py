@@ -15,6 +15,9 @@ _TEMPLATE_LABEL = "pod-template-hash"
 _PULL_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
 _REFUSED_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 
+# Finished for good, evicted for instance. The ReplicaSet has put another pod in its place.
+_FINISHED_PHASES = {"Failed", "Succeeded"}
+
 # When several pods have different faults, the first of these is told.
 _WORST_FIRST = [
     names.IMAGE_PULL_FAILED,
@@ -26,6 +29,7 @@ _WORST_FIRST = [
     names.ROLLOUT_STUCK,
     names.LOADING_MODEL,
     names.STARTING_PODS,
+    names.ROLLING_OUT,
 ]
 
 
@@ -39,6 +43,7 @@ class Finding(NamedTuple):
 def build_status(
     reranker: RerankerService,
     deployment: Manifest | None,
+    service: Manifest | None,
     pods: Sequence[Manifest],
     problem: Finding | None,
     current: RerankerServiceStatus,
@@ -46,6 +51,7 @@ def build_status(
 ) -> RerankerServiceStatus:
     """Return the complete status.
 
+    `deployment` and `service` are None unless they are this reranker's own.
     `problem` is what kept the children from being applied, and comes before all else in Ready.
     `current` is the status as it is, from which times of unchanged conditions are kept.
     """
@@ -62,7 +68,8 @@ def build_status(
         selector=",".join(
             f"{name}={value}" for name, value in sorted(names.selector(instance).items())
         ),
-        url=f"http://{instance}.{reranker.namespace}.svc",
+        # Behind that name may be a Service of somebody else's.
+        url=f"http://{instance}.{reranker.namespace}.svc" if service is not None else "",
         conditions=merge(current.conditions, findings, reranker.generation, now),
     )
 
@@ -138,16 +145,17 @@ def _ready(
         if wanted == 0:
             return True, Finding(names.SCALED_TO_ZERO, "no pods are asked for")
         return True, Finding(names.ALL_PODS_READY, f"all {wanted} pods are ready")
-    findings = [_deployment_finding(deployment), *(_pod_finding(pod) for pod in _latest(pods))]
+    latest = _latest(pods)
+    findings = [_deployment_finding(deployment), *(_pod_finding(pod) for pod in latest)]
     known = [finding for finding in findings if finding is not None]
     if any(finding.reason in (names.QUOTA_EXCEEDED, names.PODS_REFUSED) for finding in known):
         return False, known[0]
-    if known:
-        return False, min(known, key=lambda finding: _WORST_FIRST.index(finding.reason))
-    return False, Finding(
+    rolling_out = Finding(
         names.ROLLING_OUT,
         f"{min(updated, available)} of {wanted} pods are up to date and available",
     )
+    worst = min(known or [rolling_out], key=lambda finding: _WORST_FIRST.index(finding.reason))
+    return False, Finding(worst.reason, "; ".join([worst.message, *_last_failure(latest)]))
 
 
 def _deployment_finding(deployment: Manifest) -> Finding | None:
@@ -185,11 +193,27 @@ def _latest(pods: Sequence[Manifest]) -> list[Manifest]:
     ]
 
 
+def _last_failure(pods: Sequence[Manifest]) -> list[str]:
+    """Return one sentence on the last pod that failed for good; without it, why another pod starts
+    again and again stays untold."""
+    failed = [
+        pod
+        for pod in pods
+        if pod.get("status", {}).get("phase") == "Failed"
+        and "deletionTimestamp" not in pod["metadata"]
+    ]
+    if not failed:
+        return []
+    pod = max(failed, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
+    words = [pod["status"].get("reason", ""), pod["status"].get("message", "")]
+    return [": ".join([f"earlier, pod {pod['metadata']['name']} failed", *filter(None, words)])]
+
+
 def _pod_finding(pod: Manifest) -> Finding | None:
-    """Return what keeps a pod from being ready; None for one that is, or is going away."""
-    if "deletionTimestamp" in pod["metadata"]:
-        return None
+    """Return what keeps a pod from being ready; None for one that is, or will never be."""
     status = pod.get("status", {})
+    if "deletionTimestamp" in pod["metadata"] or status.get("phase") in _FINISHED_PHASES:
+        return None
     conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
     if conditions.get("Ready", {}).get("status") == "True":
         return None

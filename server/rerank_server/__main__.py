@@ -119,9 +119,8 @@ async def _start(
     except Exception:
         log.exception("loading the model failed")
         raise
-    if pipeline.unready is None:
-        seconds = round(time.monotonic() - started)
-        log.info("ready", extra={"model": settings.name, "seconds": seconds})
+    seconds = round(time.monotonic() - started)
+    log.info("ready", extra={"model": settings.name, "seconds": seconds})
 
 
 def _last_words(text: str) -> None:

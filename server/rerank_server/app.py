@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from rerank_server.dialects import jina, parse
-from rerank_server.errors import BadRequest, EngineFailed, NotReady
+from rerank_server.errors import BadRequest, EngineFailed, NotReady, TooLarge
 from rerank_server.metrics import Metrics
 from rerank_server.pipeline import Pipeline
 from rerank_server.ranking import rank
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 # pick a code.
 FAILURES: dict[type[Exception], tuple[int, str]] = {
     BadRequest: (400, "invalid_request"),
+    TooLarge: (413, "too_large"),
     NotReady: (503, "not_ready"),
     EngineFailed: (500, "internal_error"),
 }
@@ -33,6 +34,9 @@ FAILURES: dict[type[Exception], tuple[int, str]] = {
 CLIENT_GONE = 499
 
 RETRY_AFTER_SECONDS = 5
+
+# Every running request holds its body in memory, and nothing else bounds it.
+MAX_BODY_MIB = 16
 
 
 def create_app(pipeline: Pipeline, metrics: Metrics, model: str) -> FastAPI:
@@ -107,9 +111,11 @@ def create_app(pipeline: Pipeline, metrics: Metrics, model: str) -> FastAPI:
 async def _answer(request: Request, answer: Callable[[bytes], Awaitable[Response]]) -> Response:
     """Answer a request unless its client goes first; then its work is cancelled."""
     try:
-        body = await request.body()
+        body = await _body(request)
     except ClientDisconnect:
         return Response(status_code=CLIENT_GONE)
+    except TooLarge as error:
+        return _on_failure(error)
     work = asyncio.ensure_future(answer(body))
     gone = asyncio.ensure_future(_until_gone(request))
     try:
@@ -123,6 +129,25 @@ async def _answer(request: Request, answer: Callable[[bytes], Awaitable[Response
         # Also when the server itself gives up waiting at the end of a drain.
         work.cancel()
         gone.cancel()
+
+
+async def _body(request: Request) -> bytes:
+    """Read the body; `TooLarge` comes before the first byte where its length is announced."""
+    limit = MAX_BODY_MIB * 2**20
+    # The HTTP parser has refused a length that is no number.
+    announced = int(request.headers.get("content-length", 0))
+    body = bytearray()
+    if announced <= limit:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                break
+    if max(announced, len(body)) > limit:
+        raise TooLarge(
+            f"the body is larger than {MAX_BODY_MIB} MiB, the limit of a request: "
+            "send fewer documents at a time, or shorter ones"
+        )
+    return bytes(body)
 
 
 async def _until_gone(request: Request) -> None:

@@ -5,8 +5,12 @@ class BadRequest(Exception):
     """The caller's mistake. The message names the field, the limit and the remedy."""
 
 
+class TooLarge(Exception):
+    """The request is longer than the server reads. The message names the limit and the remedy."""
+
+
 class NotReady(Exception):
-    """No answer now, perhaps one later: the model is loading, or failed its score check."""
+    """No answer now, perhaps one later: the model is loading."""
 
 
 class EngineFailed(Exception):

@@ -1,7 +1,6 @@
 """One model on its way from loading to draining, and a request on its way through it."""
 
 import asyncio
-import logging
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,8 +8,6 @@ from typing import NamedTuple
 from rerank_server.engines import Engine
 from rerank_server.errors import BadRequest, ModelUnusable, NotReady
 from rerank_server.metrics import Metrics
-
-log = logging.getLogger(__name__)
 
 # Scored before the first request. No model is too small for these.
 CHECK_QUERY = "What is the capital of France?"
@@ -59,13 +56,12 @@ class Pipeline:
 
         Raises:
             EngineFailed: the engine broke on its first prompts.
-            ModelUnusable: the template and the instruction leave no room for even these.
+            ModelUnusable: it failed the check, or its template leaves the check no room.
         """
         self._engine = engine
         self._unready = "the model is being checked"
-        self._unready = await _score_check(engine)
-        if self._unready:
-            log.error("the model failed its score check", extra={"reason": self._unready})
+        await _score_check(engine)
+        self._unready = None
 
     def drain(self) -> None:
         """Ask for no new work. What still comes is served."""
@@ -76,7 +72,7 @@ class Pipeline:
 
         Raises:
             BadRequest: the query leaves no room for a document.
-            NotReady: the model is loading, or failed its check.
+            NotReady: the model is loading, or being checked.
             EngineFailed: the engine broke.
         """
         engine = self._engine
@@ -103,8 +99,8 @@ class Pipeline:
             self._engine.close()
 
 
-async def _score_check(engine: Engine) -> str | None:
-    """Return what is wrong with the scores of easy pairs, or None."""
+async def _score_check(engine: Engine) -> None:
+    """Score easy pairs; raises `ModelUnusable` with what is wrong with them."""
     try:
         prompts = await asyncio.to_thread(
             engine.tokenizer.encode, CHECK_QUERY, CHECK_DOCUMENTS, None
@@ -116,9 +112,14 @@ async def _score_check(engine: Engine) -> str | None:
         ) from error
     first, second = [await engine.score(prompts.ids) for _ in range(2)]
     if not all(math.isfinite(score) for score in (*first, *second)):
-        return "the model gives scores that are no numbers: set RERANK_DTYPE to float32"
+        raise ModelUnusable(
+            "the model gives scores that are no numbers: set RERANK_DTYPE to float32"
+        )
     if max(abs(a - b) for a, b in zip(first, second, strict=True)) > CHECK_TOLERANCE:
-        return "the model gives the same pair different scores"
+        raise ModelUnusable(
+            "the model gives the same pair different scores: set RERANK_DTYPE to float32"
+        )
     if len(set(first)) == 1:
-        return "the model gives different pairs one score: its weights do not fit its config.json"
-    return None
+        raise ModelUnusable(
+            "the model gives different pairs one score: its weights do not fit its config.json"
+        )

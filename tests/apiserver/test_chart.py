@@ -73,7 +73,17 @@ def test_named_namespaces_give_roles_there_and_none_for_the_cluster() -> None:
     ]
 
 
-@pytest.mark.parametrize("value", ["serverImage=x", "logLevel=LOUD", "crd=1"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "serverImage=x",
+        "logLevel=LOUD",
+        "crd=1",
+        "imagePullSecrets[0].name=x",
+        "watchNamespaces[0].name=x",
+        "tolerations={x}",
+    ],
+)
 def test_mistyped_value_fails_at_once(value: str) -> None:
     answer = helm("template", "test", CHART, "--set", value, check=False)
 

@@ -1,5 +1,6 @@
 """What others do to the children."""
 
+import re
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ import yaml
 from apiserver.controlplane import ControlPlane, eventually
 from apiserver.objects import Objects
 from apiserver.operator_process import OperatorProcess
+from rerank_operator.api import QUANTITY
+from rerank_operator.drift import holds
 
 CHILDREN = ["ServiceAccount", "Service", "Deployment"]
 
@@ -82,6 +85,52 @@ def test_drift_while_the_operator_was_away_is_put_back(
     eventually(lambda: demo.child("Service") and demo.child("Deployment")["spec"]["replicas"] == 1)
 
 
+# The least and the most of each form that the schema takes.
+QUANTITIES = [
+    *["1n", "1u", "1e-9", ".0000000001m", "0.0005", f"1.{'0' * 28}1", "0.0001Ki", "1.0005m"],
+    *["9" * 18, "9" * 18 + ".999", "9" * 18 + "m", "9" * 18 + "n", "9" * 9 + "e9"],
+    *[
+        "9" * digits + suffix
+        for digits, suffixes in ((15, "k Ki"), (12, "M Mi"), (9, "G Gi"), (6, "T Ti"), (3, "P Pi"))
+        for suffix in suffixes.split()
+    ],
+    *["9E", "9.999E", "7Ei", "7.999Ei", ".999999Ei"],
+]
+
+
+def test_quantity_at_its_bounds_is_never_drift(plane: ControlPlane, namespace: str) -> None:
+    wanted = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "bounds"},
+        "spec": {
+            "selector": {"matchLabels": {"a": "b"}},
+            "template": {
+                "metadata": {"labels": {"a": "b"}},
+                "spec": {
+                    "containers": [
+                        {"name": f"c{number}", "image": "i", "resources": {"limits": {"cpu": text}}}
+                        for number, text in enumerate(QUANTITIES)
+                    ]
+                },
+            },
+        },
+    }
+
+    plane.apply(yaml.safe_dump(wanted), namespace)
+
+    observed = plane.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/bounds")
+    pairs = zip(containers(observed), containers(wanted), strict=True)
+    assert all(re.search(QUANTITY, text) for text in QUANTITIES)
+    assert [pair for pair in pairs if not holds(*pair)] == []
+
+
+def containers(deployment: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the containers of a Deployment's pods."""
+    found: list[dict[str, Any]] = deployment["spec"]["template"]["spec"]["containers"]
+    return found
+
+
 FOREIGN = {
     "apiVersion": "v1",
     "kind": "Service",
@@ -100,6 +149,7 @@ def test_foreign_object_of_our_name_is_reported_and_never_touched(
 
     assert demo.condition()["reason"] == "NameConflict"
     assert "Service demo" in demo.condition()["message"]
+    assert demo.get()["status"]["url"] == ""
     assert demo.child("Service") == before
     assert "patch services/demo" not in demo.writes()
 
@@ -112,6 +162,7 @@ def test_foreign_object_that_goes_makes_room(demo: Objects, plane: ControlPlane)
 
     eventually(lambda: demo.condition()["reason"] != "NameConflict")
     assert demo.child("Service")["spec"]["ports"][0]["port"] == 80
+    eventually(lambda: demo.get()["status"]["url"] == f"http://demo.{demo.namespace}.svc")
 
 
 def test_recreated_object_does_not_adopt_by_name(demo: Objects, plane: ControlPlane) -> None:

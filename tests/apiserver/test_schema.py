@@ -85,6 +85,8 @@ WRONG = [
     ),
     ({"resources": {"requests": {"cpu": "two"}}}, "spec.resources.requests.cpu"),
     ({"resources": {"requests": {"cpu": -1}}}, "spec.resources.requests.cpu"),
+    ({"resources": {"limits": {"cpu": "1e30"}}}, "spec.resources.limits.cpu"),
+    ({"resources": {"limits": {"memory": "8Ei"}}}, "spec.resources.limits.memory"),
     ({"modle": {}}, 'unknown field "spec.modle"'),
     ({"engine": {"maxLen": 5}}, 'unknown field "spec.engine.maxLen"'),
 ]

@@ -29,6 +29,10 @@ def kube() -> Iterator[Target]:
     try:
         found.install()
         yield found
+        # Before its namespace, which would be looked at again only after half the grace period.
+        here = f"--namespace={TEST_NAMESPACE}"
+        found.kubectl("delete", "rerankerservices", "--all", here)
+        found.kubectl("wait", "pods", "--all", here, "--for=delete", "--timeout=120s")
         found.kubectl("delete", "namespace", TEST_NAMESPACE, "--ignore-not-found")
         found.helm("uninstall", RELEASE, f"--namespace={NAMESPACE}", "--wait")
         for kind, name in OURS:
@@ -60,7 +64,8 @@ def idle(kube: Target, namespace: str) -> Iterator[str]:
     """The name of a RerankerService without pods, for what needs no answer; deleted after."""
     name = "idle"
     text = SAMPLE.read_text().replace("name: demo", f"name: {name}")
-    kube.kubectl("apply", f"--namespace={namespace}", "-f", "-", stdin=f"{text}  replicas: 0\n")
+    text = text.replace("replicas: 1", "replicas: 0")
+    kube.kubectl("apply", f"--namespace={namespace}", "-f", "-", stdin=text)
     eventually(lambda: ready(kube, name, namespace), "the idle service is Ready")
     yield name
     where = ["rerankerservice", name, f"--namespace={namespace}"]

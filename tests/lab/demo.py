@@ -40,6 +40,8 @@ try:
         print(response.read().decode())
 except urllib.error.HTTPError as error:
     sys.exit(f"{error.code} {error.read().decode()}")
+except OSError as error:
+    sys.exit(f"with nothing: {error}")
 """
 
 

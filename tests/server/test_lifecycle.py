@@ -109,6 +109,23 @@ async def test_instruction_that_leaves_no_room_ends_the_process_with_its_reason(
     assert "shorten the instruction" in error.message
 
 
+@pytest.mark.parametrize(
+    ("scores", "reason"), [([float("nan"), 0.5], "no numbers"), ([0.5, 0.5], "one score")]
+)
+async def test_failed_score_check_ends_the_process_with_its_reason(
+    scores: list[float], reason: str, engine: StandInEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine.scores = scores
+
+    async with server(lambda _: engine) as (_, task):
+        code = await asyncio.wait_for(task, 5)
+
+    assert code == 1
+    assert engine.closed
+    [error] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert reason in error.message
+
+
 async def test_sigterm_while_loading_ends_at_once() -> None:
     never = threading.Event()
 

@@ -1,9 +1,10 @@
+import re
 from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel, Field
 
-from rerank_operator.api import RerankerServiceSpec
+from rerank_operator.api import QUANTITY, RerankerServiceSpec
 from rerank_operator.crd import build_crd, structural_schema
 from rerank_operator.errors import SchemaError
 
@@ -40,6 +41,25 @@ def test_unset_is_an_absent_key_and_not_null() -> None:
 
     assert revision["type"] == "string"
     assert "default" not in revision
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "2", "500m", "1.5Gi", "5.", ".5", ".5Gi", "1e3", "1E-3", "1n", "9E", "7.9Ei"]
+)
+def test_quantity_has_the_forms_that_pods_take(text: str) -> None:
+    assert re.search(QUANTITY, text)
+
+
+@pytest.mark.parametrize("text", ["", ".", "-1", "1 Gi", "1K", "1ki", "1e", "1e1.5", "1GiB", "two"])
+def test_quantity_has_no_other_form(text: str) -> None:
+    assert not re.search(QUANTITY, text)
+
+
+@pytest.mark.parametrize(
+    "text", ["1e30", "1e-10", "1000000E", "8Ei", "10E", "1000P", "9223372036854775808"]
+)
+def test_quantity_that_the_api_server_would_change_is_refused(text: str) -> None:
+    assert not re.search(QUANTITY, text)
 
 
 class Unbounded(BaseModel):

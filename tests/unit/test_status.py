@@ -17,7 +17,7 @@ def condition(
 ) -> Condition:
     problem = arguments.pop("problem", None)
     status = build_status(
-        make_reranker(**arguments), deployment, pods, problem, RerankerServiceStatus(), NOW
+        make_reranker(**arguments), deployment, None, pods, problem, RerankerServiceStatus(), NOW
     )
     return {found.type: found for found in status.conditions}[name]
 
@@ -125,6 +125,36 @@ def test_pods_that_go_or_serve_are_no_reason(pod: Manifest) -> None:
     assert ready(make_deployment(**NONE), pod).reason == names.ROLLING_OUT
 
 
+def finished(phase: str, **metadata: Any) -> Manifest:
+    pod = make_pod(ended("Error"), **metadata)
+    words = {"reason": "Evicted", "message": "The node was low on resource: memory."}
+    return pod | {"status": pod["status"] | {"phase": phase, **words}}
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+def test_finished_pod_does_not_speak_for_the_one_in_its_place(phase: str) -> None:
+    pods = [finished(phase), make_pod({"running": {}}, name="demo-new")]
+
+    found = ready(make_deployment(**NONE), *pods)
+
+    assert found.reason == names.LOADING_MODEL
+    assert found.message.startswith("pod demo-new is loading the model")
+
+
+def test_last_eviction_is_told_beside_what_the_new_pod_does() -> None:
+    pods = [
+        finished("Failed", name="demo-2", creationTimestamp="2026-01-01T00:02:00Z"),
+        finished("Failed", name="demo-1", creationTimestamp="2026-01-01T00:01:00Z"),
+    ]
+
+    found = ready(make_deployment(**NONE), *pods)
+
+    assert found.reason == names.ROLLING_OUT
+    assert found.message.endswith(
+        "; earlier, pod demo-2 failed: Evicted: The node was low on resource: memory."
+    )
+
+
 def deployment_with(**condition: str) -> Manifest:
     return make_deployment(**NONE, conditions=[condition])
 
@@ -181,17 +211,23 @@ def test_new_status_moves_the_transition_time() -> None:
 
 
 def test_scale_always_finds_its_numbers() -> None:
-    status = build_status(make_reranker(), None, [], None, RerankerServiceStatus(), NOW)
+    status = build_status(make_reranker(), None, None, [], None, RerankerServiceStatus(), NOW)
 
     written = status.model_dump(by_alias=True, exclude_none=True)
     assert written["replicas"] == 0
     assert written["selector"] == "app.kubernetes.io/name=reranker,rerank.dev/service=demo"
-    assert written["url"] == "http://demo.search.svc"
+
+
+@pytest.mark.parametrize(("service", "url"), [({}, "http://demo.search.svc"), (None, "")])
+def test_url_is_told_once_its_service_is_there(service: Manifest | None, url: str) -> None:
+    status = build_status(make_reranker(), None, service, [], None, RerankerServiceStatus(), NOW)
+
+    assert status.url == url
 
 
 def test_unreadable_spec_keeps_the_facts_and_is_not_ready() -> None:
     current = build_status(
-        make_reranker(), make_deployment(), [], None, RerankerServiceStatus(), NOW
+        make_reranker(), make_deployment(), None, [], None, RerankerServiceStatus(), NOW
     )
 
     status = invalid_status(2, "spec.replicas: wrong", current, NOW)
