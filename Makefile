@@ -8,7 +8,7 @@ RUN_LAB := PYTHONPATH=tests $(BIN)/python -m lab
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo demo-down test check test-server test-vllm test-apiserver test-lab test-e2e format \
-	generate lock serve lab-up lab-down lab-gpus packages clean
+	generate lock serve lab-up lab-down lab-build lab-gpus packages clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +19,7 @@ demo: .venv/done packages ## The main job, end to end, on a real cluster on this
 demo-down: .venv/done ## End the demo's cluster (LAB=existing: only remove the demo from it)
 	PYTHONPATH=tests $(BIN)/python -m lab.demo down
 
-test: lab-down check test-server test-apiserver test-vllm test-lab test-e2e ## Every test (needs root; ends a running lab)
+test: lab-down lab-build check test-server test-apiserver test-vllm test-lab test-e2e ## Every test (needs root; ends a running lab)
 
 check: .venv/done ## Format, lint, types, import layers, unit tests; under a minute
 	$(BIN)/ruff format --check .
@@ -34,13 +34,13 @@ test-server: .venv/done ## The server's HTTP contract, with a small in-process e
 test-vllm: .venv-vllm/done ## The server with vLLM itself, on CPU
 	.venv-vllm/bin/python -m pytest -q -m vllm tests/server
 
-test-apiserver: .venv/done packages ## The operator against a real kube-apiserver and etcd
+test-apiserver: lab-build ## The operator against a real kube-apiserver and etcd
 	$(BIN)/pytest -q tests/apiserver
 
-test-lab: .venv/done packages ## The lab itself: start, failures, and that nothing is left behind
+test-lab: lab-build ## The lab itself: start, failures, and that nothing is left behind
 	$(BIN)/pytest -q tests/lab
 
-test-e2e: .venv/done packages ## The chart and both images on a real cluster (LAB=existing: that of KUBECONFIG)
+test-e2e: lab-build ## The chart and both images on a real cluster (LAB=existing: that of KUBECONFIG)
 	$(BIN)/pytest -q tests/e2e
 
 format: .venv/done ## Format the code
@@ -67,6 +67,9 @@ lab-up: .venv/done ## Start a single-node Kubernetes on this machine (needs root
 
 lab-down: .venv/done ## End it and leave nothing behind but the cache
 	$(RUN_LAB) down
+
+lab-build: .venv/done packages ## Build the lab's tools and the images, which take minutes the first time
+	@[ "$$LAB" = existing ] || $(RUN_LAB) build
 
 lab-gpus: .venv/done ## Let the lab's node claim accelerators (COUNT=)
 	$(RUN_LAB) gpus $(or $(COUNT),1)

@@ -1,10 +1,10 @@
-"""Command line of the lab: `python -m lab up | down | gpus N | packages | tool NAME`."""
+"""Command line of the lab: `python -m lab up | down | build | gpus N | packages | tool NAME`."""
 
 import argparse
 import contextlib
 import sys
 
-from lab import cluster, packages, tools
+from lab import cluster, packages, target, tools
 from lab.errors import LabError
 
 
@@ -14,6 +14,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="start a single-node Kubernetes on this machine")
     commands.add_parser("down", help="end it and leave nothing behind but the cache")
+    commands.add_parser("build", help="build its tools and this checkout's images")
     commands.add_parser("packages", help="install the Debian packages that are missing")
     gpus = commands.add_parser("gpus", help="let the node claim accelerators, for scheduling")
     gpus.add_argument("count", type=int)
@@ -26,6 +27,8 @@ def main() -> int:
                 cluster.up()
             case "down":
                 cluster.down()
+            case "build":
+                target.build()
             case "packages":
                 packages.install()
             case "tool":

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab import base, cluster, images, tools
+from lab import base, cluster, images, packages, tools
 from lab.errors import LabError
 from lab.images import Image
 from lab.report import run, step
@@ -66,6 +66,15 @@ class Target:
             "image.tag": operator_tag,
             "server.cpuImage": self.server_image,
         }
+
+
+def build() -> None:
+    """Build the cluster's tools and all images, the two at once; nothing that is up to date."""
+    packages.require()
+    with ThreadPoolExecutor() as background:
+        building = background.submit(_build_images)
+        tools.build()
+        building.result()
 
 
 def prepare() -> Target:

@@ -11,8 +11,33 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lab import cluster, node, tools
+from lab import cluster, images, node, services, tools
 from lab.settings import CACHE, LINK, NAME, PKI, POD_RANGE, RUN, SERVICE_RANGE, SOURCE
+
+CLAIM = f"""
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {{name: claim}}
+spec:
+  accessModes: [ReadWriteOnce]
+  resources: {{requests: {{storage: 1Mi}}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: writer}}
+spec:
+  restartPolicy: Never
+  securityContext: {{runAsUser: 1000, fsGroup: 1000}}
+  containers:
+    - name: writer
+      image: {images.PYTHON}
+      imagePullPolicy: IfNotPresent
+      command: [sh, -c, "echo kept > /data/file && cat /data/file"]
+      volumeMounts: [{{name: data, mountPath: /data}}]
+  volumes:
+    - name: data
+      persistentVolumeClaim: {{claimName: claim}}
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +103,17 @@ def test_start_is_idempotent_and_end_leaves_nothing() -> None:
 
     cluster.down()
     assert leftovers() == []
+
+
+def test_volume_is_made_when_a_pod_wants_it_and_goes_with_its_claim() -> None:
+    cluster.up()
+    cluster.kubectl("apply", "-f", "-", stdin=CLAIM)
+
+    cluster.kubectl("wait", "pod/writer", "--for=jsonpath={.status.phase}=Succeeded")
+    assert len(list(services.VOLUMES.iterdir())) == 1
+
+    cluster.kubectl("delete", "pod/writer", "pvc/claim")
+    node.wait(lambda: not list(services.VOLUMES.iterdir()), 30, "the end of the volume's folder")
 
 
 def test_no_packet_for_the_cluster_leaves_the_machine_when_the_node_is_gone() -> None:
