@@ -11,7 +11,7 @@ RUN_LAB := PYTHONPATH=tests $(BIN)/python -m lab
 	generate lock serve lab-up lab-down lab-build lab-gpus packages clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/done packages ## The main job, end to end, on a real cluster on this machine (needs root)
 	PYTHONPATH=tests $(BIN)/python -m lab.demo
