@@ -119,14 +119,6 @@ def _require_ours() -> None:
         )
 
 
-def load(image: Image) -> str:
-    """Build `image` if it changed, load it into the node, and return its name with tag."""
-    with step(f"build {image.name}"):
-        name = images.build(image)
-    images.load(name)
-    return name
-
-
 def advertise_gpus(count: int) -> None:
     """Let the node claim `count` GPUs: bookkeeping of the scheduler, no device stands behind it."""
     resources = {"nvidia.com/gpu": str(count)}

@@ -97,6 +97,7 @@ class Commands:
             "--allocate-node-cidrs=true",
             f"--cluster-cidr={POD_RANGE}",
             "--horizontal-pod-autoscaler-sync-period=5s",
+            f"--flex-volume-plugin-dir={self.pki}/volume-plugins",
         ]
 
     def scheduler(self) -> list[str]:

@@ -18,6 +18,7 @@ import psutil
 from lab.errors import LabError
 from lab.report import run, tail
 from lab.settings import (
+    CACHE,
     CHECKOUT,
     HOST_ADDRESS,
     LINK,
@@ -82,13 +83,20 @@ _UNSHARE = [
     "--propagation=private",
 ]
 
-# Mounts of pods must propagate inside the node, and nowhere else. /run/netns is shared with the
-# machine otherwise, and one node could remove the other's pod networks.
-_INSIDE = """
+# What kubelet, containerd and network plugins write to places of their own goes to memory and ends
+# with the node; RUN and CACHE are put back where that hid them. Mounts of pods must propagate
+# inside the node, and nowhere else.
+_INSIDE = f"""
 set -e
+exec 3< {RUN} 4< {CACHE}
+for folder in /run /var/lib /var/log; do mount -t tmpfs lab $folder; done
+mkdir -p {RUN} {CACHE} /run/netns
+# Not canonical: as a path, what the descriptor is open on is the empty folder by now.
+mount --no-canonicalize --bind /proc/self/fd/3 {RUN}
+mount --no-canonicalize --bind /proc/self/fd/4 {CACHE}
+exec 3<&- 4<&-
 mount --make-rshared /
 mount -t proc proc /proc
-mkdir -p /run/netns && mount -t tmpfs lab /run/netns
 exec "$1"
 """
 

@@ -71,6 +71,7 @@ KUBELET = {
         "x509": {"clientCAFile": f"{PKI}/ca.crt"},
     },
     "authorization": {"mode": "AlwaysAllow"},
+    "volumePluginDir": f"{RUN}/volume-plugins",
     "maxPods": 250,
     "nodeStatusUpdateFrequency": "5s",
 }
@@ -131,6 +132,8 @@ root = "{CONTAINERD}"
 state = "{RUN}/containerd"
 [grpc]
   address = "{CONTAINERD_SOCKET}"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{RUN}/opt"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{pause}"
   # A root without CAP_SYS_RESOURCE may not lower the score, and no pod would start.

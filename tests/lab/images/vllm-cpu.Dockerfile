@@ -6,14 +6,14 @@ FROM python:3.12-slim
 RUN useradd --uid 2000 --create-home vllm
 
 COPY requirements/uv.txt requirements/server-cpu.txt tests/lab/images/stub_cuda.py /build/
-ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 # One step, since each step is written to disk, and half of what is installed is CUDA that a CPU
 # never calls: stub_cuda.py puts empty libraries in its place. What is not compiled to bytecode now
 # would be at every start, as the server's user may not write here.
 RUN apt-get update -qq \
     && apt-get install -y -qq --no-install-recommends libnuma1 gcc binutils > /dev/null \
     && pip install -q --no-cache-dir --require-hashes -r /build/uv.txt \
-    && uv pip install -q --system --no-deps --require-hashes --link-mode=copy \
+    && SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
+        uv pip install -q --system --no-deps --require-hashes --link-mode=copy \
         -r /build/server-cpu.txt \
     && cd /usr/local/lib/python3.12/site-packages \
     && python /build/stub_cuda.py . \
