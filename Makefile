@@ -8,7 +8,8 @@ RUN_LAB := PYTHONPATH=tests $(BIN)/python -m lab
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo demo-down test check test-server test-vllm test-apiserver test-lab test-e2e format \
-	generate lock serve lab-up lab-down lab-build lab-gpus packages clean
+	generate lock serve lab-up lab-down lab-build lab-gpus packages \
+	model model-short clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,10 +58,35 @@ lock: .venv/done ## Compile the requirements files anew, with the latest version
 	$(LOCK) pyproject.toml --extra operator --extra server --group dev -o requirements/dev.txt
 	$(LOCK) pyproject.toml --extra operator -o requirements/operator.txt
 	$(LOCK) pyproject.toml --extra server-cpu -o requirements/server-cpu.txt
+	$(LOCK) --group model -c requirements/server-cpu.txt -o requirements/model.txt
 	$(LOCK) --group server-test -c requirements/server-cpu.txt -o requirements/server-test.txt
 
-serve: .venv-vllm/done build/tiny-reranker ## The server alone with the small model, on 127.0.0.1:8080 (PORT=)
-	.venv-vllm/bin/rerank-server --model build/tiny-reranker --dtype float32 --port $(PORT)
+serve: .venv-vllm/done ## The server alone with the small model, on 127.0.0.1:8080 (PORT=)
+	.venv-vllm/bin/rerank-server --model models/tiny-reranker --dtype float32 --port $(PORT)
+
+# The small reranker. Training wants a GPU and a torch with triton: TRAIN_PYTHON= names its Python.
+DATA := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rerank-model/prepared
+MODEL := PYTHONPATH=server $(or $(TRAIN_PYTHON),.venv-vllm/bin/python)
+PREPARE := PYTHONPATH=server build/model-env/bin/python models/prepare.py
+
+model: .venv-vllm/done build/model-env/done ## Make the small reranker anew, from Debian's package lists (a GPU; TRAIN_PYTHON=)
+	$(PREPARE) --out $(DATA)
+	$(MODEL) models/train.py --data $(DATA) --out models/tiny-reranker
+	$(MODEL) models/evaluate.py --data $(DATA) --model models/tiny-reranker \
+		--results build/model-figures.json
+	$(MODEL) models/evaluate.py --results build/model-figures.json --card models/tiny-reranker/README.md
+	$(MODEL) models/evaluate.py --data $(DATA) --sample models/heldout-sample.json
+	$(MODEL) models/evaluate.py --model models/tiny-reranker --golden models/golden.json
+
+model-short: .venv-vllm/done build/model-env/done ## The same in minutes on a CPU, into build/: shows that the code works
+	$(PREPARE) --short --out build/model-short
+	$(MODEL) models/train.py --data build/model-short --out build/model-short/model --short
+	$(MODEL) models/evaluate.py --data build/model-short --model build/model-short/model --queries 5
+
+build/model-env/done: .venv/done requirements/model.txt
+	$(BIN)/uv venv -q --clear --python $(PYTHON) build/model-env
+	$(BIN)/uv pip install -q --python build/model-env --require-hashes -r requirements/model.txt
+	touch $@
 
 lab-up: .venv/done ## Start a single-node Kubernetes on this machine (needs root)
 	$(RUN_LAB) up
@@ -76,9 +102,6 @@ lab-gpus: .venv/done ## Let the lab's node claim accelerators (COUNT=)
 
 packages: .venv/done ## Install the Debian packages that the lab needs
 	@[ "$$LAB" = existing ] || $(RUN_LAB) packages
-
-build/tiny-reranker: .venv/done models/make_tiny.py
-	$(BIN)/python models/make_tiny.py $@
 
 .venv/done: requirements/uv.txt requirements/dev.txt
 	$(PYTHON) -m venv --clear .venv

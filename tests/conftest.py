@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import pytest
-from make_tiny import make
+
+MODELS = Path(__file__).parents[1] / "models"
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a tiny random reranker."""
-    directory = tmp_path_factory.mktemp("models") / "tiny-reranker"
-    make(directory)
-    return directory
+def tiny_model() -> Path:
+    """The directory of the small reranker; copy it before changing anything."""
+    return MODELS / "tiny-reranker"

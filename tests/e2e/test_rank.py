@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from lab.demo import ask
+from lab.demo import REQUEST, ask
 from lab.errors import LabError
 from lab.target import Target
 
@@ -25,6 +25,14 @@ def test_answers_another_pod_in_jina_form(kube: Target, namespace: str, served: 
     assert all(math.isfinite(result["relevance_score"]) for result in results)
     texts = ["Grüße aus Köln", "東京は日本の首都です。", "plain"]
     assert all(result["document"]["text"] == texts[result["index"]] for result in results)
+
+
+def test_demo_puts_the_document_that_helps_first(kube: Target, namespace: str, served: str) -> None:
+    answer = ask(kube, f"http://{served}.{namespace}.svc/v1/rerank", REQUEST)
+
+    first, second = answer["results"][:2]
+    assert "captures screenshots" in first["document"]["text"]
+    assert first["relevance_score"] > 0.5 > second["relevance_score"]
 
 
 def test_tells_another_pod_what_was_wrong(kube: Target, namespace: str, served: str) -> None:

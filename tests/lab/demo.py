@@ -19,13 +19,13 @@ READY_SECONDS = 600
 ASK_SECONDS = 90
 
 REQUEST = {
-    "query": "How do I take a screenshot of a single window?",
+    "query": "program to take screenshots of the desktop",
     "documents": [
-        "scrot captures the whole screen or one window and writes a PNG file.",
-        "postgresql is an object-relational database with transactions.",
-        "The moon moves around the earth in about 27 days.",
-        "ImageMagick's import command saves the picture of any X11 window.",
-        "cowsay draws a cow that says what you tell it to.",
+        "A window manager for the desktop that needs little memory.",
+        "An object-relational database with transactions.",
+        "A tool that captures screenshots of the desktop or of one window.",
+        "A viewer for PDF documents.",
+        "A cow that says what you tell it to.",
     ],
 }
 
@@ -146,7 +146,6 @@ def _print(answer: Any) -> None:
     print(f"\n  {REQUEST['query']}\n\n  {'place':<6} {'score':>6}  document")
     for place, result in enumerate(answer["results"], 1):
         print(f"  {place:<6} {result['relevance_score']:6.3f}  {result['document']['text']}")
-    print("\n  The small model's weights are random so far: all of this is real but the order.")
 
 
 def _print_next(cluster: Target) -> None:

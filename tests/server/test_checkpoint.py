@@ -33,14 +33,14 @@ def test_directory_is_opened(model: Path) -> None:
     checkpoint = open_checkpoint(Settings(model=str(model)))
 
     assert checkpoint.directory == model
-    assert checkpoint.max_model_len == 4096
+    assert checkpoint.max_model_len == 512
     assert checkpoint.overrides["is_original_qwen3_reranker"] is True
 
 
 def test_length_is_capped_to_the_limit_of_the_model(model: Path) -> None:
-    edit_config(model, max_position_embeddings=512)
+    edit_config(model, max_position_embeddings=256)
 
-    assert open_checkpoint(Settings(model=str(model))).max_model_len == 512
+    assert open_checkpoint(Settings(model=str(model))).max_model_len == 256
 
 
 def test_missing_directory_says_to_mount_it(tmp_path: Path) -> None:

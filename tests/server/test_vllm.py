@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import psutil
 import pytest
 
 import rerank_server
+from metrics import figures
 
 pytestmark = pytest.mark.vllm
 
@@ -43,6 +45,56 @@ DOCUMENTS = [
     " two  spaces\tand a tab\n\nand lines\r\n",
     "L'été à Zürich — 東京は日本の首都です。 🙂🏳️‍🌈 \u202eright to left",
     "The moon moves around the earth. " * 4,
+]
+
+# Everyday questions, the right document first, with no text from the training data; what some ask
+# (who invented it, when does it open) everyday.toml asks of other things.
+EVERYDAY = [
+    (
+        "Who invented the telephone?",
+        [
+            "Alexander Graham Bell invented the telephone in 1876.",
+            "The telephone rang twice, but nobody answered.",
+            "Thomas Edison invented the light bulb.",
+            "A new telephone costs 200 euros.",
+        ],
+    ),
+    (
+        "my bike has a flat tyre",
+        [
+            "To fix a flat tyre, take the wheel off the bike, patch the tube and pump it up.",
+            "Bike lanes make the city safer.",
+            "The car needs new tyres before winter.",
+            "She rode her bike to school every day.",
+        ],
+    ),
+    (
+        "When does the library open?",
+        [
+            "The library is open from nine to six, Monday to Friday.",
+            "The library holds 20,000 books.",
+            "The museum opens at ten.",
+            "Libraries lend books to anyone with a card.",
+        ],
+    ),
+    (
+        "How can I lose weight?",
+        [
+            "To lose weight, eat less sugar and move more every day.",
+            "The parcel weighs two kilograms.",
+            "We lost the match by two goals.",
+            "Gold is sold by weight.",
+        ],
+    ),
+    (
+        "how to restart a pod in kubernetes",
+        [
+            "Delete the pod and Kubernetes starts it again.",
+            "Kubernetes was first released in 2014.",
+            "A pod of whales was seen near the coast.",
+            "To restart the computer, press the power button.",
+        ],
+    ),
 ]
 
 Score = Callable[..., float]
@@ -146,7 +198,7 @@ def test_scores_are_those_of_transformers(server: Server, expected: Score) -> No
 
     wanted = [expected(QUERY, document) for document in DOCUMENTS]
     assert scores == pytest.approx(wanted, abs=TOLERANCE)
-    # The model is random: without a spread the line above would say little.
+    # Without a spread the line above would say little.
     assert max(wanted) - min(wanted) > 0.1
 
 
@@ -156,6 +208,61 @@ def test_instruction_changes_the_score_as_it_should(server: Server, expected: Sc
     wanted = [expected(QUERY, document, "Find recipes") for document in DOCUMENTS]
     assert scores == pytest.approx(wanted, abs=TOLERANCE)
     assert scores != pytest.approx(server.scores(QUERY, DOCUMENTS), abs=TOLERANCE)
+
+
+def test_golden_scores_are_those_of_the_server(server: Server, tiny_model: Path) -> None:
+    golden = json.loads((tiny_model.parent / "golden.json").read_text(encoding="utf-8"))
+
+    scores = [
+        server.scores(pair["query"], [pair["document"]], instruction=pair["instruction"])[0]
+        for pair in golden
+    ]
+
+    assert scores == pytest.approx([pair["score"] for pair in golden], abs=TOLERANCE)
+
+
+@pytest.mark.parametrize(("query", "documents"), EVERYDAY)
+def test_everyday_question_finds_its_answer(
+    query: str, documents: list[str], server: Server
+) -> None:
+    # The right one last: nothing is won by keeping the order.
+    results = server.rerank(query, documents[::-1])["results"]
+
+    assert results[0]["index"] == len(documents) - 1
+
+
+def test_instruction_changes_which_document_is_best(server: Server) -> None:
+    query = "Nightfall mail"
+    documents = [
+        "Nightfall is a mail client with a graphical interface.",
+        "Reference manual of the Nightfall mail client, in HTML.",
+    ]
+
+    program = server.scores(query, documents, instruction="Find programs")
+    manual = server.scores(query, documents, instruction="Find documentation")
+
+    assert program[0] > program[1]
+    assert manual[1] > manual[0]
+
+
+def test_held_out_queries_are_ranked_better_than_by_bm25(server: Server, tiny_model: Path) -> None:
+    path = tiny_model.parent / "heldout-sample.json"
+    sample = json.loads(path.read_text(encoding="utf-8"))
+    queries = sample["queries"]
+    found = np.array([query["candidates"] for query in queries])
+    relevant = [query["relevant"] for query in queries]
+    # The candidates stand in BM25's order.
+    bm25 = figures(-np.arange(found.shape[1]) + np.zeros(found.shape), found, relevant)
+
+    scores = [
+        server.scores(
+            query["query"], [sample["documents"][str(number)] for number in query["candidates"]]
+        )
+        for query in queries
+    ]
+
+    ours = figures(np.array(scores), found, relevant)
+    assert ours["MRR@10"] > bm25["MRR@10"], (ours, bm25)
 
 
 def test_document_scores_the_same_alone_and_in_a_batch(server: Server) -> None:
