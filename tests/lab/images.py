@@ -103,7 +103,7 @@ def _machine_files() -> list[str]:
     mounts = [
         f"{folder}/pip.conf:/etc/pip.conf:ro",
         f"{folder}/uv.toml:/etc/uv/uv.toml:ro",
-        f"{UV_CACHE}:/root/.cache/uv",
+        f"{UV_CACHE}:/var/cache/uv",
     ]
     if CA_BUNDLE.exists():
         mounts.append(f"{CA_BUNDLE}:{CA_BUNDLE}:ro")

@@ -13,8 +13,8 @@ RUN apt-get update -qq \
     && apt-get install -y -qq --no-install-recommends libnuma1 gcc binutils > /dev/null \
     && pip install -q --no-cache-dir --require-hashes -r /build/uv.txt \
     && SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
-        uv pip install -q --system --no-deps --require-hashes --link-mode=copy \
-        -r /build/server-cpu.txt \
+        uv pip install -q --system --cache-dir=/var/cache/uv --link-mode=copy \
+        --no-deps --require-hashes -r /build/server-cpu.txt \
     && cd /usr/local/lib/python3.12/site-packages \
     && python /build/stub_cuda.py . \
     && rm -r torch/include torch/lib/libtorch_cuda_linalg.so \
