@@ -74,7 +74,7 @@ def build() -> None:
     if target.is_dir():
         return
     if not shutil.which("go"):
-        raise LabError("Go is missing: install Go 1.26 or later (https://go.dev/dl) and try again")
+        raise LabError("Go is missing: install Go 1.26 or later and try again")
     scratch = target.with_suffix(".partial")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
