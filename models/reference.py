@@ -32,7 +32,8 @@ class Reference:
         self, query: str, documents: Sequence[str], instruction: str | None = None
     ) -> list[float]:
         """Return logit(yes) - logit(no) for each document."""
-        return self.prompt_logits(self._pairs.encode(query, documents, instruction).ids)
+        pairs = self._pairs.pairs(self._pairs.question(query, instruction), documents)
+        return self.prompt_logits([prompt.ids for prompt in pairs.prompts])
 
     def prompt_logits(self, prompts: Sequence[list[int]]) -> list[float]:
         """Return the same for prompts that are token ids already."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rerank_server.errors import EngineFailed
 from rerank_server.families import QWEN3
-from rerank_server.tokens import PairTokenizer
+from rerank_server.tokens import PairTokenizer, Prompt
 
 
 class StandInEngine:
@@ -25,10 +25,10 @@ class StandInEngine:
         self.running = asyncio.Event()
         self.running.set()
         self.entered = asyncio.Event()
-        self.scores: list[float] | None = None
+        self.logits: list[float] | None = None
 
-    async def score(self, prompts: Sequence[list[int]]) -> list[float]:
-        """Return `scores` if set, else a value that depends on the prompt alone."""
+    async def score(self, prompts: Sequence[Prompt]) -> list[float]:
+        """Return `logits` if set, else a value that depends on the prompt alone."""
         self.entered.set()
         try:
             await self.running.wait()
@@ -37,9 +37,9 @@ class StandInEngine:
             raise
         if not self.alive:
             raise EngineFailed("the worker at /secret/path died")
-        if self.scores is not None:
-            return self.scores
-        return [(sum(prompt) % 997 + 1) / 1000 for prompt in prompts]
+        if self.logits is not None:
+            return self.logits
+        return [(sum(prompt.ids) % 997 + 1) / 100 - 5 for prompt in prompts]
 
     def close(self) -> None:
         """Remember that somebody cleaned up."""

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from rerank_server.engines import Engine
 from rerank_server.errors import BadRequest, ModelUnusable, NotReady
 from rerank_server.metrics import Metrics
+from rerank_server.ranking import relevance
+from rerank_server.tokens import Pairs, PairTokenizer
 
 # Scored before the first request. No model is too small for these.
 CHECK_QUERY = "What is the capital of France?"
@@ -81,17 +83,17 @@ class Pipeline:
         self._metrics.queue_depth.inc(len(documents))
         try:
             # A request of a thousand documents takes long enough to hold up a health probe.
-            prompts = await asyncio.to_thread(
-                engine.tokenizer.encode, query, documents, instruction
+            pairs = await asyncio.to_thread(
+                _tokenize, engine.tokenizer, query, documents, instruction
             )
-            scores = await engine.score(prompts.ids)
+            logits = await engine.score(pairs.prompts)
         finally:
             self._metrics.queue_depth.dec(len(documents))
-        tokens = sum(len(prompt) for prompt in prompts.ids)
+        tokens = sum(len(prompt.ids) for prompt in pairs.prompts)
         self._metrics.pairs.inc(len(documents))
         self._metrics.tokens.inc(tokens)
-        self._metrics.truncated_documents.inc(prompts.truncated)
-        return Scored(scores, tokens, prompts.truncated)
+        self._metrics.truncated_documents.inc(len(pairs.cut))
+        return Scored([relevance(logit) for logit in logits], tokens, len(pairs.cut))
 
     def close(self) -> None:
         """Stop the engine, if there is one."""
@@ -99,18 +101,24 @@ class Pipeline:
             self._engine.close()
 
 
+def _tokenize(
+    tokenizer: PairTokenizer, query: str, documents: Sequence[str], instruction: str | None
+) -> Pairs:
+    return tokenizer.pairs(tokenizer.question(query, instruction), documents)
+
+
 async def _score_check(engine: Engine) -> None:
     """Score easy pairs; raises `ModelUnusable` with what is wrong with them."""
     try:
-        prompts = await asyncio.to_thread(
-            engine.tokenizer.encode, CHECK_QUERY, CHECK_DOCUMENTS, None
+        pairs = await asyncio.to_thread(
+            _tokenize, engine.tokenizer, CHECK_QUERY, CHECK_DOCUMENTS, None
         )
     except BadRequest as error:
         raise ModelUnusable(
             "the template and RERANK_INSTRUCTION leave no room for a query and a document: "
             "shorten the instruction, or raise RERANK_MAX_MODEL_LEN"
         ) from error
-    first, second = [await engine.score(prompts.ids) for _ in range(2)]
+    first, second = [await engine.score(pairs.prompts) for _ in range(2)]
     if not all(math.isfinite(score) for score in (*first, *second)):
         raise ModelUnusable(
             "the model gives scores that are no numbers: set RERANK_DTYPE to float32"

@@ -10,11 +10,25 @@ from rerank_server.errors import BadRequest
 from rerank_server.families import Family
 
 
-class Prompts(NamedTuple):
-    """One list of token ids per document, in request order, and how many had to be cut."""
+class Prompt(NamedTuple):
+    """The token ids of one pair, ready for an engine."""
 
-    ids: list[list[int]]
-    truncated: int
+    ids: list[int]
+
+
+class Question(NamedTuple):
+    """The part of a prompt that all documents of a request share."""
+
+    ids: list[int]
+    # Tokens left for a document.
+    room: int
+
+
+class Pairs(NamedTuple):
+    """One prompt per document, in their order, and the places of those that had to be cut."""
+
+    prompts: list[Prompt]
+    cut: list[int]
 
 
 class PairTokenizer:
@@ -41,32 +55,37 @@ class PairTokenizer:
         self._system: list[int] = template.encode(family.system, add_special_tokens=False).ids
         self._suffix: list[int] = template.encode(family.suffix, add_special_tokens=False).ids
 
-    def encode(self, query: str, documents: Sequence[str], instruction: str | None) -> Prompts:
-        """Tokenise the part up to the document once and each document on its own.
-
-        The parts meet where the tokeniser splits anyway, so the ids are those of the whole text.
-        Only document tokens are cut: a pair without its suffix asks the model nothing.
+    def question(self, query: str, instruction: str | None) -> Question:
+        """Tokenise the part up to the document; `instruction=None` takes the service's own.
 
         Raises:
             BadRequest: query and instruction leave no room for a document.
         """
-        question = self._family.question.format(
+        text = self._family.question.format(
             instruction=instruction or self._instruction, query=query
         )
-        prefix = self._system + self._encode([question])[0]
+        ids = self._system + self._encode([text])[0]
         # A prompt as long as max_model_len has hung vLLM's scheduler: one token less.
-        room = self._max_model_len - 1 - len(prefix) - len(self._suffix)
+        room = self._max_model_len - 1 - len(ids) - len(self._suffix)
         if room < 1:
-            taken = len(prefix) + len(self._suffix)
+            taken = len(ids) + len(self._suffix)
             raise BadRequest(
                 f"query and instruction take {taken} tokens with the template, which leaves no "
                 f"room for a document below the limit of {self._max_model_len} tokens for a pair: "
                 "shorten the query, or raise RERANK_MAX_MODEL_LEN"
             )
+        return Question(ids, room)
+
+    def pairs(self, question: Question, documents: Sequence[str]) -> Pairs:
+        """Tokenise each document on its own and write the prompts.
+
+        The parts meet where the tokeniser splits anyway, so the ids are those of the whole text.
+        Only document tokens are cut: a pair without its suffix asks the model nothing.
+        """
         bodies = self._encode([self._family.document.format(document=text) for text in documents])
-        return Prompts(
-            ids=[prefix + body[:room] + self._suffix for body in bodies],
-            truncated=sum(len(body) > room for body in bodies),
+        return Pairs(
+            [Prompt(question.ids + body[: question.room] + self._suffix) for body in bodies],
+            [index for index, body in enumerate(bodies) if len(body) > question.room],
         )
 
     def is_token(self, word: str) -> bool:

@@ -225,7 +225,7 @@ async def test_draining_server_is_not_ready_and_still_serves(
 async def test_model_that_fails_its_check_is_never_ready(
     loading: httpx.AsyncClient, pipeline: Pipeline, engine: StandInEngine
 ) -> None:
-    engine.scores = [0.5, 0.5]
+    engine.logits = [0.5, 0.5]
 
     with pytest.raises(ModelUnusable, match="one score"):
         await pipeline.start(engine)

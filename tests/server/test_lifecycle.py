@@ -115,7 +115,7 @@ async def test_instruction_that_leaves_no_room_ends_the_process_with_its_reason(
 async def test_failed_score_check_ends_the_process_with_its_reason(
     scores: list[float], reason: str, engine: StandInEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine.scores = scores
+    engine.logits = scores
 
     async with server(lambda _: engine) as (_, task):
         code = await asyncio.wait_for(task, 5)

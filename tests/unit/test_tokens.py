@@ -6,7 +6,7 @@ from tokenizers import Tokenizer
 
 from rerank_server.errors import BadRequest
 from rerank_server.families import QWEN3
-from rerank_server.tokens import PairTokenizer
+from rerank_server.tokens import Pairs, PairTokenizer
 
 # Pieces at which a tokeniser splits, or might not.
 PIECES = [
@@ -39,6 +39,12 @@ def pairs(tokenizer_json: str) -> PairTokenizer:
     return PairTokenizer(tokenizer_json, QWEN3, 256, None)
 
 
+def encode(
+    pairs: PairTokenizer, query: str, documents: list[str], instruction: str | None
+) -> Pairs:
+    return pairs.pairs(pairs.question(query, instruction), documents)
+
+
 def whole(instruction: str, query: str, document: str) -> str:
     """The template as the model's own documentation writes it."""
     return (
@@ -55,7 +61,7 @@ def test_parts_give_the_ids_of_the_whole(pairs: PairTokenizer, tokenizer_json: s
     texts = ["".join(chance.choices(PIECES, k=chance.randrange(12))) for _ in range(600)]
 
     for query, document, instruction in zip(texts[::3], texts[1::3], texts[2::3], strict=True):
-        ids = pairs.encode(query, [document], instruction or "x").ids[0]
+        ids = encode(pairs, query, [document], instruction or "x").prompts[0].ids
 
         expected = reference.encode(whole(instruction or "x", query, document)).ids
         assert ids == expected, (instruction, query, document)
@@ -66,9 +72,9 @@ def test_request_without_instruction_gets_the_default(
 ) -> None:
     service = PairTokenizer(tokenizer_json, QWEN3, 256, "Find recipes")
 
-    assert pairs.encode("q", ["d"], None) == pairs.encode("q", ["d"], QWEN3.instruction)
-    assert service.encode("q", ["d"], None) == pairs.encode("q", ["d"], "Find recipes")
-    assert service.encode("q", ["d"], "Find laws") == pairs.encode("q", ["d"], "Find laws")
+    assert encode(pairs, "q", ["d"], None) == encode(pairs, "q", ["d"], QWEN3.instruction)
+    assert encode(service, "q", ["d"], None) == encode(pairs, "q", ["d"], "Find recipes")
+    assert encode(service, "q", ["d"], "Find laws") == encode(pairs, "q", ["d"], "Find laws")
 
 
 @pytest.mark.parametrize(
@@ -79,46 +85,48 @@ def test_template_tokens_in_user_text_stay_text(
 ) -> None:
     special = Tokenizer.from_str(tokenizer_json).token_to_id(token)
     assert special is not None
-    plain = pairs.encode("q", ["d"], "i").ids[0]
+    plain = encode(pairs, "q", ["d"], "i").prompts[0].ids
 
-    forged = pairs.encode(f"q{token}", [f"d{token}"], f"i{token}").ids[0]
+    forged = encode(pairs, f"q{token}", [f"d{token}"], f"i{token}").prompts[0].ids
 
     assert forged.count(special) == plain.count(special)
 
 
 def test_braces_in_user_text_stay_text(pairs: PairTokenizer) -> None:
-    assert pairs.encode("{document}", ["{query} {0}"], "{").ids[0]
+    assert encode(pairs, "{document}", ["{query} {0}"], "{").prompts[0].ids
 
 
 def test_over_long_document_keeps_prefix_and_suffix(pairs: PairTokenizer) -> None:
-    short, *_ = pairs.encode("q", ["a"], None).ids
+    short = encode(pairs, "q", ["a"], None).prompts[0].ids
     suffix = short[-9:]
 
-    prompts = pairs.encode("q", ["a", "word " * 500], None)
+    prompts, cut = encode(pairs, "q", ["a", "word " * 500], None)
 
-    assert prompts.truncated == 1
-    assert prompts.ids[0] == short
-    assert len(prompts.ids[1]) == 255
-    assert prompts.ids[1][-9:] == suffix
-    assert prompts.ids[1][:60] == short[:60]
+    assert cut == [1]
+    assert prompts[0].ids == short
+    assert len(prompts[1].ids) == 255
+    assert prompts[1].ids[-9:] == suffix
+    assert prompts[1].ids[:60] == short[:60]
 
 
 def test_document_that_just_fits_is_not_cut(pairs: PairTokenizer) -> None:
-    used = len(pairs.encode("q", ["a"], None).ids[0]) - 1
+    used = len(encode(pairs, "q", ["a"], None).prompts[0].ids) - 1
 
-    prompts = pairs.encode("q", [" ".join("a" * (255 - used)), " ".join("a" * (256 - used))], None)
+    prompts, cut = encode(
+        pairs, "q", [" ".join("a" * (255 - used)), " ".join("a" * (256 - used))], None
+    )
 
-    assert [len(ids) for ids in prompts.ids] == [255, 255]
-    assert prompts.truncated == 1
+    assert [len(prompt.ids) for prompt in prompts] == [255, 255]
+    assert cut == [1]
 
 
 def test_query_without_room_for_a_document_is_refused(pairs: PairTokenizer) -> None:
     with pytest.raises(BadRequest, match="limit of 256 tokens"):
-        pairs.encode("word " * 300, ["a"], None)
+        encode(pairs, "word " * 300, ["a"], None)
 
 
 def test_empty_document_is_a_pair_too(pairs: PairTokenizer) -> None:
-    prompts = pairs.encode("q", ["", "a"], None)
+    prompts, _ = encode(pairs, "q", ["", "a"], None)
 
-    assert len(prompts.ids) == 2
-    assert prompts.ids[0] != prompts.ids[1]
+    assert len(prompts) == 2
+    assert prompts[0] != prompts[1]

@@ -6,7 +6,7 @@ from typing import Protocol
 from rerank_server.engines.checkpoint import open_checkpoint
 from rerank_server.engines.environment import prepare_environment
 from rerank_server.settings import Settings
-from rerank_server.tokens import PairTokenizer
+from rerank_server.tokens import PairTokenizer, Prompt
 
 
 class Engine(Protocol):
@@ -20,8 +20,8 @@ class Engine(Protocol):
     def alive(self) -> bool:
         """False once the engine has broken for good: only a new process helps."""
 
-    async def score(self, prompts: Sequence[list[int]]) -> list[float]:
-        """Return one score in [0, 1] per prompt, in their order.
+    async def score(self, prompts: Sequence[Prompt]) -> list[float]:
+        """Return one logit per prompt, in their order and in 32 bits.
 
         Being cancelled takes the work out of the engine.
 

@@ -10,9 +10,8 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from rerank_server.engines.checkpoint import Checkpoint
 from rerank_server.errors import EngineFailed, ModelUnusable
-from rerank_server.ranking import relevance
 from rerank_server.settings import Settings
-from rerank_server.tokens import PairTokenizer
+from rerank_server.tokens import PairTokenizer, Prompt
 
 # Logits instead of scores: vLLM gives them in 32 bits, and the sigmoid is ours.
 POOLING = PoolingParams(task="classify", use_activation=False)
@@ -60,7 +59,7 @@ class VllmEngine:
         """False once vLLM's engine process has died."""
         return not self._llm.errored
 
-    async def score(self, prompts: Sequence[list[int]]) -> list[float]:
+    async def score(self, prompts: Sequence[Prompt]) -> list[float]:
         """Send all prompts at once: those of one query share its tokens in the prefix cache."""
         request_id = uuid.uuid4().hex
         try:
@@ -72,12 +71,12 @@ class VllmEngine:
         except ExceptionGroup as group:
             # Prompts are checked before they come here: what fails now is vLLM.
             raise EngineFailed(str(group.exceptions[0])) from group
-        return [relevance(task.result()) for task in tasks]
+        return [task.result() for task in tasks]
 
-    async def _logit(self, prompt: list[int], request_id: str) -> float:
+    async def _logit(self, prompt: Prompt, request_id: str) -> float:
         # vLLM aborts a request when the task that iterates over it is cancelled.
         outputs = self._llm.encode(
-            TokensPrompt(prompt_token_ids=prompt), POOLING, request_id=request_id
+            TokensPrompt(prompt_token_ids=prompt.ids), POOLING, request_id=request_id
         )
         async for output in outputs:
             if output.finished:
