@@ -68,20 +68,29 @@ serve: .venv-vllm/done ## The server alone with the small model, on 127.0.0.1:80
 DATA := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rerank-model/prepared
 MODEL := PYTHONPATH=server $(or $(TRAIN_PYTHON),.venv-vllm/bin/python)
 PREPARE := PYTHONPATH=server build/model-env/bin/python models/prepare.py
+PREPARED_BY := $(addprefix models/,prepare.py corpus.py tokenizer.py pieces.py words.py everyday.py \
+	everyday.toml batches.py instructions.py instructions.toml neighbours.py heldout.py) \
+	server/rerank_server/families.py
 
-model: .venv-vllm/done build/model-env/done ## Make the small reranker anew, from Debian's package lists (a GPU; TRAIN_PYTHON=)
-	$(PREPARE) --out $(DATA)
+# golden.json comes last: until then the scores that it holds are those of the model before.
+model: $(if $(TRAIN_PYTHON),,.venv-vllm/done) $(DATA)/done ## Make the small reranker anew, from Debian's package lists (a GPU; TRAIN_PYTHON=)
 	$(MODEL) models/train.py --data $(DATA) --out models/tiny-reranker
 	$(MODEL) models/evaluate.py --data $(DATA) --model models/tiny-reranker \
-		--results build/model-figures.json
-	$(MODEL) models/evaluate.py --results build/model-figures.json --card models/tiny-reranker/README.md
+		--results $(DATA)/figures.json
+	$(MODEL) models/evaluate.py --results $(DATA)/figures.json --card models/tiny-reranker/README.md
 	$(MODEL) models/evaluate.py --data $(DATA) --sample models/heldout-sample.json
-	$(MODEL) models/evaluate.py --model models/tiny-reranker --golden models/golden.json
+	$(MODEL) models/evaluate.py --model models/tiny-reranker --golden models/tiny-reranker/golden.json
+
+$(DATA)/done: $(PREPARED_BY) | build/model-env/done
+	$(PREPARE) --out $(DATA)
+	touch $@
 
 model-short: .venv-vllm/done build/model-env/done ## The same in minutes on a CPU, into build/: shows that the code works
 	$(PREPARE) --short --out build/model-short
 	$(MODEL) models/train.py --data build/model-short --out build/model-short/model --short
 	$(MODEL) models/evaluate.py --data build/model-short --model build/model-short/model --queries 5
+	$(MODEL) models/evaluate.py --model build/model-short/model \
+		--golden build/model-short/model/golden.json
 
 build/model-env/done: .venv/done requirements/model.txt
 	$(BIN)/uv venv -q --clear --python $(PYTHON) build/model-env

@@ -211,7 +211,7 @@ def test_instruction_changes_the_score_as_it_should(server: Server, expected: Sc
 
 
 def test_golden_scores_are_those_of_the_server(server: Server, tiny_model: Path) -> None:
-    golden = json.loads((tiny_model.parent / "golden.json").read_text(encoding="utf-8"))
+    golden = json.loads((tiny_model / "golden.json").read_text(encoding="utf-8"))
 
     scores = [
         server.scores(pair["query"], [pair["document"]], instruction=pair["instruction"])[0]
