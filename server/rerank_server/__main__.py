@@ -48,10 +48,10 @@ async def serve(settings: Settings, load: Callable[[Settings], Engine]) -> int:
     The port opens at once, so that probes get an answer while `load` works in a thread.
     """
     metrics = Metrics()
-    pipeline = Pipeline(metrics)
+    pipeline = Pipeline(metrics, settings)
     server = Server(
         uvicorn.Config(
-            create_app(pipeline, metrics, settings.name),
+            create_app(pipeline, metrics, settings),
             host=settings.host,
             port=settings.port,
             log_config=None,

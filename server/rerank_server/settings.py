@@ -58,11 +58,38 @@ class Settings(BaseSettings):
         str | None,
         Field(description="Instruction of requests that bring none. Unset: the family's own."),
     ] = None
+    truncate: Annotated[
+        bool, Field(description="Cut documents that are too long for the model; else refuse them.")
+    ] = True
+    score_check: Annotated[
+        Literal["warn", "enforce"],
+        Field(description="What to do when the model orders easy pairs wrongly."),
+    ] = "warn"
+    max_documents: Annotated[int, Field(ge=1, description="Documents of one request.")] = 1000
+    max_document_chars: Annotated[int, Field(ge=1, description="Characters of one document.")] = (
+        100_000
+    )
+    max_query_chars: Annotated[
+        int, Field(ge=1, description="Characters of the query, and of the instruction.")
+    ] = 20_000
+    max_body_bytes: Annotated[int, Field(ge=1024, description="Bytes of a request's body.")] = (
+        16 * 2**20
+    )
+    body_seconds: Annotated[
+        int, Field(ge=1, description="Time for a request's body to arrive.")
+    ] = 60
+    max_queued_pairs: Annotated[
+        int, Field(ge=1, description="Query-document pairs that may wait or run at once.")
+    ] = 4096
     host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on.")] = 8080
     drain_seconds: Annotated[
         int, Field(ge=0, description="Longest wait for running requests after SIGTERM.")
     ] = 60
+    stall_seconds: Annotated[
+        int,
+        Field(ge=1, description="Failed health after so long without progress on waiting work."),
+    ] = 120
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="Least level to log.")
     ] = "info"

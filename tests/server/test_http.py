@@ -6,10 +6,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from rerank_server.app import MAX_BODY_MIB, create_app
+from rerank_server.app import create_app
 from rerank_server.errors import ModelUnusable
 from rerank_server.metrics import Metrics
 from rerank_server.pipeline import Pipeline
+from rerank_server.settings import Settings
 from standin_engine import StandInEngine
 
 REQUEST = {"query": "bread", "documents": ["flour", "moon", "water"]}
@@ -21,8 +22,13 @@ def metrics() -> Metrics:
 
 
 @pytest.fixture
-def pipeline(metrics: Metrics) -> Pipeline:
-    return Pipeline(metrics)
+def settings() -> Settings:
+    return Settings(model="tiny")
+
+
+@pytest.fixture
+def pipeline(metrics: Metrics, settings: Settings) -> Pipeline:
+    return Pipeline(metrics, settings)
 
 
 @pytest.fixture
@@ -31,10 +37,12 @@ def engine(tiny_model: Path) -> StandInEngine:
 
 
 @pytest.fixture
-async def loading(pipeline: Pipeline, metrics: Metrics) -> AsyncIterator[httpx.AsyncClient]:
+async def loading(
+    pipeline: Pipeline, metrics: Metrics, settings: Settings
+) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a server whose model is not there yet."""
     transport = httpx.ASGITransport(
-        create_app(pipeline, metrics, "tiny"), raise_app_exceptions=False
+        create_app(pipeline, metrics, settings), raise_app_exceptions=False
     )
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
         yield client
@@ -135,7 +143,7 @@ def assert_too_large(response: httpx.Response) -> None:
     assert response.status_code == 413
     assert error["error_type"] == "too_large"
     assert error["error"] == error["message"] == error["detail"]
-    assert f"{MAX_BODY_MIB} MiB" in error["error"]
+    assert "16,777,216 bytes" in error["error"]
 
 
 async def test_too_large_body_is_not_read_to_its_end(client: httpx.AsyncClient) -> None:
@@ -144,7 +152,7 @@ async def test_too_large_body_is_not_read_to_its_end(client: httpx.AsyncClient) 
     response = await client.post("/rerank", content=upload)
 
     assert_too_large(response)
-    assert upload.sent <= MAX_BODY_MIB + 2
+    assert upload.sent <= 16 + 2
 
 
 async def test_announced_too_large_body_is_not_read_at_all(client: httpx.AsyncClient) -> None:
@@ -163,7 +171,7 @@ async def test_body_may_be_as_large_as_the_limit(
 ) -> None:
     body = b'{"query": "q", "documents": "d"}'
 
-    response = await client.post("/rerank", content=body.ljust(MAX_BODY_MIB * 2**20 + more))
+    response = await client.post("/rerank", content=body.ljust(16 * 2**20 + more))
 
     assert response.status_code == status
 
@@ -171,12 +179,24 @@ async def test_body_may_be_as_large_as_the_limit(
 async def test_engine_failure_says_nothing_of_the_inside(
     client: httpx.AsyncClient, engine: StandInEngine
 ) -> None:
-    engine.alive = False
+    engine.broken = True
 
     response = await client.post("/rerank", json=REQUEST)
 
     assert response.status_code == 500
     assert response.json()["error"] == "internal error"
+    assert "secret" not in response.text
+
+
+async def test_request_to_a_dead_engine_is_one_for_another_server(
+    client: httpx.AsyncClient, engine: StandInEngine
+) -> None:
+    engine.alive = False
+
+    response = await client.post("/rerank", json=REQUEST)
+
+    assert response.status_code == 503
+    assert int(response.headers["Retry-After"]) > 0
     assert "secret" not in response.text
 
 

@@ -47,7 +47,7 @@ def test_server_reads_every_value_as_it_was_meant(monkeypatch: pytest.MonkeyPatc
 
     read = read_settings([])
 
-    assert read.model_dump(exclude={"log_level"}) == {
+    assert read.model_dump(exclude_unset=True, exclude={"log_level"}) == {
         "model": "org/model",
         "revision": "v1",
         "served_name": "served",
@@ -78,7 +78,7 @@ def test_smallest_object_leaves_the_server_its_own_defaults(
 
 def test_probes_ask_for_paths_that_the_server_has() -> None:
     # The routes are there without a pipeline; only answering needs one.
-    app = create_app(cast(Any, None), cast(Any, None), "model")
+    app = create_app(cast(Any, None), cast(Any, None), ServerSettings(model="m"))
     container = build_deployment(make_reranker(), Settings())["spec"]["template"]["spec"][
         "containers"
     ][0]

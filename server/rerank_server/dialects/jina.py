@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import AliasChoices, BeforeValidator, Field, StringConstraints
 
-from rerank_server.dialects import Body
-from rerank_server.ranking import Ranked
+from rerank_server.dialects.body import About, Body
+from rerank_server.ranking import Ranking, Scored, rank
 
 
 def _text_of(value: Any) -> Any:
@@ -24,7 +24,7 @@ Text = Annotated[str, BeforeValidator(_text_of)]
 
 
 class RerankRequest(Body):
-    """What a caller asks for. A model name is accepted and ignored: there is one model."""
+    """One query, its documents, and what the answer should hold."""
 
     query: Annotated[
         Annotated[str, StringConstraints(min_length=1)],
@@ -58,36 +58,32 @@ class RerankRequest(Body):
         ),
     ] = None
 
+    def rankings(self) -> list[Ranking]:
+        """Return the one ranking of the request."""
+        return [Ranking(self.query, self.documents, self.instruction)]
 
-def answer(
-    request: RerankRequest,
-    ranking: Sequence[Ranked],
-    *,
-    request_id: str,
-    model: str,
-    tokens: int,
-    truncated: int,
-) -> dict[str, Any]:
-    """Return the body of the answer; `ranking` is in its order already.
+    def answer(self, scored: Sequence[Scored], about: About) -> dict[str, Any]:
+        """Return results in order, twice: some clients read `results`, others `data`.
 
-    `document` is an object, and absent when not asked for: clients stumble over a bare text
-    and over null.
-    """
-    results = []
-    for ranked in ranking:
-        result: dict[str, Any] = {"index": ranked.index, "relevance_score": ranked.score}
-        if request.return_documents:
-            result["document"] = {"text": request.documents[ranked.index]}
-        results.append(result)
-    return {
-        "id": request_id,
-        "object": "rerank",
-        "model": model,
-        "usage": {
-            "prompt_tokens": tokens,
-            "total_tokens": tokens,
-            "truncated_documents": truncated,
-        },
-        "results": results,
-        "data": results,
-    }
+        `document` is an object, and absent when not asked for: clients stumble over a bare text
+        and over null.
+        """
+        [one] = scored
+        results = []
+        for ranked in rank(one, self.top_n):
+            result: dict[str, Any] = {"index": ranked.index, "relevance_score": ranked.score}
+            if self.return_documents:
+                result["document"] = {"text": self.documents[ranked.index]}
+            results.append(result)
+        return {
+            "id": about.request_id,
+            "object": "rerank",
+            "model": about.model,
+            "usage": {
+                "prompt_tokens": one.tokens,
+                "total_tokens": one.tokens,
+                "truncated_documents": len(one.cut),
+            },
+            "results": results,
+            "data": results,
+        }

@@ -1,13 +1,14 @@
 """The files of a model: where they are, what they say, whether they make a reranker."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from rerank_server.errors import ModelUnusable
 from rerank_server.families import Family, find_family
@@ -19,6 +20,15 @@ from rerank_server.tokens import PairTokenizer
 DOWNLOADS = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 
 
+class Golden(BaseModel):
+    """A pair with the score it has in 32 bits."""
+
+    query: str
+    document: str
+    instruction: str | None = None
+    score: float
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A model on disk that a known family can serve."""
@@ -28,6 +38,8 @@ class Checkpoint:
     overrides: Mapping[str, object]
     max_model_len: int
     tokenizer: PairTokenizer
+    # From golden.json, which a model may bring: the server checks itself against them.
+    golden: Sequence[Golden]
 
 
 def open_checkpoint(settings: Settings) -> Checkpoint:
@@ -49,7 +61,7 @@ def open_checkpoint(settings: Settings) -> Checkpoint:
         # The library raises nothing narrower, on a file that anybody may have written.
         raise ModelUnusable(f"{directory}/tokenizer.json is no tokenizer: {error}") from error
     _check(directory, config, family, overrides, tokenizer)
-    return Checkpoint(directory, overrides, max_model_len, tokenizer)
+    return Checkpoint(directory, overrides, max_model_len, tokenizer, _read_golden(directory))
 
 
 def _directory(settings: Settings) -> Path:
@@ -87,6 +99,18 @@ def _read_config(directory: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ModelUnusable(f"{directory}/config.json holds no object")
     return config
+
+
+def _read_golden(directory: Path) -> list[Golden]:
+    path = directory / "golden.json"
+    if not path.exists():
+        return []
+    try:
+        return TypeAdapter(list[Golden]).validate_json(_read(path))
+    except ValidationError as error:
+        raise ModelUnusable(
+            f"{path} is no list of objects with query, document and score: {error}"
+        ) from error
 
 
 def _read(path: Path) -> str:

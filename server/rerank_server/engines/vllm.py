@@ -8,7 +8,7 @@ from vllm import AsyncEngineArgs, PoolingParams, TokensPrompt
 from vllm.platforms import current_platform
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from rerank_server.engines.checkpoint import Checkpoint
+from rerank_server.engines.checkpoint import Checkpoint, Golden
 from rerank_server.errors import EngineFailed, ModelUnusable
 from rerank_server.settings import Settings
 from rerank_server.tokens import PairTokenizer, Prompt
@@ -27,6 +27,7 @@ class VllmEngine:
             ModelUnusable: vLLM refused it or ran out of memory.
         """
         self._tokenizer = checkpoint.tokenizer
+        self._golden = checkpoint.golden
         eager = settings.enforce_eager
         arguments = AsyncEngineArgs(
             model=str(checkpoint.directory),
@@ -53,6 +54,11 @@ class VllmEngine:
     def tokenizer(self) -> PairTokenizer:
         """Writes the prompts that `score` takes."""
         return self._tokenizer
+
+    @property
+    def golden(self) -> Sequence[Golden]:
+        """Pairs with the scores they must have; none if the model brings none."""
+        return self._golden
 
     @property
     def alive(self) -> bool:
