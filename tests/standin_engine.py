@@ -29,19 +29,28 @@ class StandInEngine:
         # Cleared: requests wait in the engine until it is set again.
         self.running = asyncio.Event()
         self.running.set()
+        self.seconds_per_prompt = 0.0
+        self.calls = 0
+        self.prompts_done = 0
         self.entered = asyncio.Event()
+        self._step = asyncio.Lock()
         self.logits: list[float] | None = None
 
     async def score(self, prompts: Sequence[Prompt]) -> list[float]:
         """Return `logits` if set, over and over, else a value that depends on the prompt alone."""
         self.entered.set()
+        self.calls += 1
         try:
             await self.running.wait()
+            # One call after the other, as a real engine's steps.
+            async with self._step:
+                await asyncio.sleep(self.seconds_per_prompt * len(prompts))
         except asyncio.CancelledError:
             self.cancelled.set()
             raise
         if self.broken or not self.alive:
             raise EngineFailed("the worker at /secret/path died")
+        self.prompts_done += len(prompts)
         if self.logits is not None:
             return [*itertools.islice(itertools.cycle(self.logits), len(prompts))]
         return [(sum(prompt.ids) % 997 + 1) / 100 - 5 for prompt in prompts]

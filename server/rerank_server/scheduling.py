@@ -48,12 +48,9 @@ class Window:
         try:
             await admitted
         except asyncio.CancelledError:
-            if admitted.cancelled():
-                self._waiting[small].remove(turn)
-                heapq.heapify(self._waiting[small])
-                self._admit()
-            else:
+            if not admitted.cancelled():
                 self.leave(turn)
+            self._admit()
             raise
         return turn
 
@@ -70,9 +67,12 @@ class Window:
             turn.admitted.set_result(None)
 
     def _has_room(self, small: bool) -> bool:
-        if not self._waiting[small]:
+        waiting = self._waiting[small]
+        while waiting and waiting[0].admitted.cancelled():
+            heapq.heappop(waiting)
+        if not waiting:
             return False
-        taken, tokens = self._taken[small], self._waiting[small][0].tokens
+        taken, tokens = self._taken[small], waiting[0].tokens
         within_share = taken + tokens <= self.tokens * SHARE
         within_window = sum(self._taken.values()) + tokens <= self.tokens
         # One slice of each kind is always in: a share too small for any would starve it.
