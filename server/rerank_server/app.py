@@ -16,7 +16,9 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from rerank_server import __version__
 from rerank_server.dialects import ROUTES, About, read
+from rerank_server.dialects.service import RERANKER, Info, Models, models
 from rerank_server.errors import (
     BadRequest,
     DeadlineExceeded,
@@ -25,6 +27,8 @@ from rerank_server.errors import (
     Overloaded,
     TooLarge,
     TooSlow,
+    UnknownEncoding,
+    UnknownModel,
 )
 from rerank_server.metrics import Metrics
 from rerank_server.pipeline import Pipeline
@@ -36,8 +40,10 @@ log = logging.getLogger(__name__)
 # pick a code.
 FAILURES: dict[type[Exception], tuple[int, str]] = {
     BadRequest: (400, "invalid_request"),
+    UnknownModel: (404, "model_not_found"),
     TooSlow: (408, "request_timeout"),
     TooLarge: (413, "too_large"),
+    UnknownEncoding: (415, "unsupported_encoding"),
     Overloaded: (429, "overloaded"),
     EngineFailed: (500, "internal_error"),
     NotReady: (503, "not_ready"),
@@ -70,6 +76,11 @@ def create_app(pipeline: Pipeline, metrics: Metrics, settings: Settings) -> Fast
         body = await _body(request, settings)
         # In a thread: a large body takes long enough to hold up a health probe.
         asked = await asyncio.to_thread(read, request.url.path, body)
+        if settings.strict_model_name and asked.model and asked.model != settings.name:
+            raise UnknownModel(
+                f"the request names another model than {settings.name}, the only one here: give "
+                "that name, or leave model out"
+            )
         scored = await _unless_gone(request, pipeline.score(asked.rankings(), deadline_seconds))
         about = About(f"rerank-{uuid.uuid4().hex}", settings.name, int(time.time()))
         answer = await asyncio.to_thread(lambda: to_json(asked.answer(scored, about)))
@@ -96,6 +107,27 @@ def create_app(pipeline: Pipeline, metrics: Metrics, settings: Settings) -> Fast
 
     for path in ROUTES:
         app.add_api_route(path, counted, methods=["POST"])
+
+    created = int(time.time())
+
+    @app.get("/v1/models")
+    async def list_models() -> Models:
+        """List the one model, in OpenAI's form."""
+        return models(settings.name, created, pipeline.max_model_len)
+
+    @app.get("/info")
+    async def info() -> Info:
+        """Describe model and limits, in the form of Text Embeddings Inference."""
+        return {
+            "model_id": settings.name,
+            "model_sha": settings.revision,
+            "model_dtype": settings.dtype,
+            "model_type": RERANKER,
+            "max_input_length": pipeline.max_model_len,
+            "max_client_batch_size": min(settings.max_documents, settings.max_queued_pairs),
+            "auto_truncate": settings.truncate,
+            "version": __version__,
+        }
 
     @app.get("/health")
     async def health() -> Response:
@@ -147,6 +179,11 @@ def _deadline(request: Request) -> float | None:
 
 async def _body(request: Request, settings: Settings) -> bytes:
     """Read the body; `TooLarge` comes before the first byte where its length is announced."""
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
+        raise UnknownEncoding(
+            f"the header Content-Encoding is {encoding[:20]!r}: send the body uncompressed"
+        )
     limit = settings.max_body_bytes
     # The HTTP parser has refused a length that is no number.
     announced = int(request.headers.get("content-length", 0))

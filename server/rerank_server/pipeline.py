@@ -72,6 +72,13 @@ class Pipeline:
             return "the server is draining"
         return self.dead or self._unready
 
+    @property
+    def max_model_len(self) -> int:
+        """Tokens of the longest pair; while the model loads, what the settings allow."""
+        if self._engine is None:
+            return self._settings.max_model_len
+        return self._engine.tokenizer.max_model_len
+
     async def start(self, engine: Engine) -> None:
         """Take over a loaded engine; ready afterwards if it passes the score check.
 
@@ -193,13 +200,16 @@ def _tokenize(
     characters = 0
     for number, ranking in enumerate(rankings):
         question = tokenizer.question(ranking.query, ranking.instruction)
+        if ranking.max_document_tokens is not None:
+            room = min(question.room, ranking.max_document_tokens)
+            question = question._replace(room=room)
         for first in range(0, len(ranking.documents), BATCH_PAIRS):
             documents = ranking.documents[first : first + BATCH_PAIRS]
             prompts, cut = tokenizer.pairs(question, documents)
             if cut and not (truncate and ranking.truncate):
                 raise BadRequest(
-                    f"documents[{first + cut[0]}] is longer than the {question.room} tokens that "
-                    "query and instruction leave for it: shorten it, or let it be cut"
+                    f"{ranking.place.format(first + cut[0])} is longer than the {question.room} "
+                    "tokens that the request leaves for it: shorten it, or let it be cut at its end"
                 )
             chunk += [
                 _Place(prompt, number, first + index, index in cut)

@@ -33,6 +33,9 @@ class Settings(BaseSettings):
         str | None,
         Field(description="Model name in answers. Unset: the last path part of the model."),
     ] = None
+    strict_model_name: Annotated[
+        bool, Field(description="Refuse requests that name another model; else any name will do.")
+    ] = False
     family: Annotated[
         str, Field(description="Reranker family; auto reads it from the model's config.json.")
     ] = "auto"
