@@ -14,6 +14,7 @@ import uvicorn
 
 from rerank_server import __version__
 from rerank_server.app import create_app
+from rerank_server.connection import limited
 from rerank_server.engines import Engine, load_engine
 from rerank_server.errors import EngineFailed, ModelUnusable
 from rerank_server.logs import set_up_logging
@@ -54,6 +55,12 @@ async def serve(settings: Settings, load: Callable[[Settings], Engine]) -> int:
             create_app(pipeline, metrics, settings),
             host=settings.host,
             port=settings.port,
+            http=limited(settings, metrics),
+            # A WebSocket has none of these limits, and nobody asks for one.
+            ws="none",
+            timeout_keep_alive=settings.keep_alive_seconds,
+            # Its default believes what 127.0.0.1 says of clients; the gate knows whom to believe.
+            proxy_headers=False,
             log_config=None,
             access_log=False,
             lifespan="off",
