@@ -76,6 +76,8 @@ class Connection(HttpToolsProtocol):
         self._ended = False
         # The server is shutting down.
         self._leaving = False
+        # Nothing more is read; what is here is answered.
+        self._deaf = False
         # Requests without a complete answer, in the order in which they came.
         self._cycles: deque[RequestResponseCycle] = deque()
         self._in_head = False
@@ -104,7 +106,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, within the bounds."""
-        if self._ended:
+        if self._ended or self._deaf:
             return
         self._unset_keepalive_if_required()
         if not self._cycles and not self._head_timer:
@@ -112,10 +114,10 @@ class Connection(HttpToolsProtocol):
             self._head_timer = self.loop.call_later(seconds, self._on_late_head)
         self._pending_bytes += len(data)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # Who would like another protocol (Java asks for h2c) goes on with this one.
-            pass
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                self._stay(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             log.debug("the parser stopped", exc_info=error)
             self._refuse(*self._fault or MALFORMED)
@@ -149,6 +151,8 @@ class Connection(HttpToolsProtocol):
         """Start on the request, unless there are too many."""
         if len(self._cycles) >= MAX_PIPELINED:
             raise httptools.HttpParserError("too many requests at once")
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            return
         self._stop_head_timer()
         crowded = len(self.connections) > self.shared.most
         path = self.url.partition(b"?")[0].decode("latin-1")
@@ -168,6 +172,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note that the whole request is here."""
+        if self._in_head:
+            return
         self._in_body = False
         self._pending_bytes = 0
         self.shared.leave(self)
@@ -218,6 +224,22 @@ class Connection(HttpToolsProtocol):
         self._let_go()
         self._raw.abort()
 
+    def _stay(self, rest: bytes) -> None:
+        """Read a request as if it did not ask for another protocol.
+
+        The parser takes everything after the headers for that protocol. Java's client asks for
+        h2c with each first request, its body right behind.
+        """
+        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/1.1"]
+        lines += [
+            name + b": " + value
+            for name, value in self.headers
+            if name not in {b"connection", b"upgrade", b"http2-settings"}
+        ]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.feed_data(b"\r\n".join([*lines, b"", b""]))
+        self.parser.feed_data(rest)
+
     def _wait(self) -> None:
         self.shared.wait(self)
         self._unset_keepalive_if_required()
@@ -256,16 +278,16 @@ class Connection(HttpToolsProtocol):
             self.end()
 
     def _refuse(self, status: int, kind: str, message: str) -> None:
-        """Answer in place of the application, where it cannot be taken for another answer."""
+        """Answer in place of the application, unless it would be taken for another answer."""
         if self._ended:
             return
         log_refusal(status, kind, message, {"client": self.client})
         self.shared.metrics.refused.labels(error_type=kind).inc()
-        if self._in_body:
-            alone = len(self._cycles) == 1 and not self.cycle.response_started
-        else:
-            alone = not self._cycles
-        if alone:
+        if self._cycles and not self._in_body:
+            self._deaf = self._in_head = True
+            self.cycle.keep_alive = self._keep_alive = False
+            return
+        if not self._cycles or (len(self._cycles) == 1 and not self.cycle.response_started):
             response = failure(status, kind, message, {"Connection": "close"})
             headers = [*self.server_state.default_headers, *response.raw_headers]
             lines = [

@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
@@ -175,6 +176,14 @@ class Settings(BaseSettings):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="Least level to log.")
     ] = "info"
+
+    log_dir: Annotated[
+        Path | None,
+        Field(
+            description="Directory for a file of warnings and errors, beside the log on stdout; "
+            "one process each. Unset: no file."
+        ),
+    ] = None
 
     @property
     def tokens(self) -> list[str]:
