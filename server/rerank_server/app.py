@@ -5,7 +5,7 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from rerank_server import __version__
+from rerank_server.answers import failure
 from rerank_server.dialects import ROUTES, About, read
 from rerank_server.dialects.service import RERANKER, Info, Models, models
 from rerank_server.errors import (
@@ -30,6 +31,8 @@ from rerank_server.errors import (
     UnknownEncoding,
     UnknownModel,
 )
+from rerank_server.gate import guard
+from rerank_server.logs import log_refusal
 from rerank_server.metrics import Metrics
 from rerank_server.pipeline import Pipeline
 from rerank_server.settings import Settings
@@ -52,8 +55,6 @@ FAILURES: dict[type[Exception], tuple[int, str]] = {
 
 # Nobody reads it: the client has gone. nginx and others count such requests as 499 too.
 CLIENT_GONE = 499
-
-RETRY_AFTER_SECONDS = 5
 
 # Seconds that the caller waits for an answer, at most.
 DEADLINE_HEADER = "x-request-timeout"
@@ -98,7 +99,7 @@ def create_app(pipeline: Pipeline, metrics: Metrics, settings: Settings) -> Fast
             return Response(status_code=CLIENT_GONE)
         except tuple(FAILURES) as error:
             code, kind = FAILURES[type(error)]
-            return _on_failure(error)
+            return _on_failure(request, error)
         finally:
             metrics.requests.labels(code=str(code)).inc()
             if kind:
@@ -149,16 +150,13 @@ def create_app(pipeline: Pipeline, metrics: Metrics, settings: Settings) -> Fast
         return PlainTextResponse(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     @app.exception_handler(HTTPException)
-    async def on_http(_: Request, error: HTTPException) -> Response:
+    async def on_http(request: Request, error: HTTPException) -> Response:
         # Raised by the router: 404 and 405.
         kind = HTTPStatus(error.status_code).name.lower()
-        return _failure(error.status_code, kind, str(error.detail), error.headers)
+        log_refusal(error.status_code, kind, str(error.detail), request.scope)
+        return failure(error.status_code, kind, str(error.detail), error.headers)
 
-    @app.exception_handler(Exception)
-    async def on_bug(_: Request, error: Exception) -> Response:
-        # Starlette raises it again after this answer, and uvicorn logs it.
-        return _failure(500, "internal_error", "internal error")
-
+    guard(app, settings, metrics)
     return app
 
 
@@ -228,22 +226,14 @@ async def _until_gone(request: Request) -> None:
         pass
 
 
-def _on_failure(error: Exception) -> Response:
+def _on_failure(request: Request, error: Exception) -> Response:
     status, kind = FAILURES[type(error)]
     if status == 500:
         log.error("the engine failed", exc_info=error)
-        return _failure(status, kind, "internal error")
+        return failure(status, kind, "internal error")
+    # Some clients keep every reason to themselves.
+    log_refusal(status, kind, str(error), request.scope)
     headers = {}
     if isinstance(error, Overloaded):
         headers["Retry-After"] = str(error.retry_after_seconds)
-    return _failure(status, kind, str(error), headers)
-
-
-def _failure(
-    status: int, kind: str, message: str, headers: Mapping[str, str] | None = None
-) -> Response:
-    """Return an error under each key that some client reads."""
-    if status == 503:
-        headers = {"Retry-After": str(RETRY_AFTER_SECONDS), **(headers or {})}
-    content = {"error": message, "error_type": kind, "message": message, "detail": message}
-    return JSONResponse(content, status, headers)
+    return failure(status, kind, str(error), headers)

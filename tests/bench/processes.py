@@ -17,6 +17,7 @@ import psutil
 from rerank_server.engines.environment import DEFAULTS
 from rerank_server.families import QWEN3
 
+ROOT = Path(__file__).parents[2]
 START_SECONDS = 300
 MAX_MODEL_LEN = 512
 
@@ -44,21 +45,16 @@ class Server:
 @contextmanager
 def ours(model: Path, log: Path) -> Iterator[Server]:
     """Run our server."""
-    arguments = ["-m", "rerank_server", "--model", str(model), "--dtype", "float32"]
+    arguments = [sys.executable, "-m", "rerank_server", "--model", str(model), "--dtype", "float32"]
     with _process([*arguments, "--max-model-len", str(MAX_MODEL_LEN)], "/ready", log) as server:
         yield server
 
 
 @contextmanager
 def null(model: Path, log: Path, core: int) -> Iterator[Server]:
-    """Run our server on one core, with an engine that does nothing."""
-    pin = [
-        "-c",
-        f"import os, runpy; os.sched_setaffinity(0, {{{core}}}); "
-        "runpy.run_module('bench.null_server', run_name='__main__')",
-        str(model),
-    ]
-    with _process(pin, "/ready", log) as server:
+    """Run our server on one core, with a stand-in for vLLM that takes no time."""
+    command = ["taskset", "--cpu-list", str(core), sys.executable, "tests/standin_server.py"]
+    with _process([*command, "--model", str(model)], "/ready", log) as server:
         yield server
 
 
@@ -72,7 +68,7 @@ def stock(model: Path, log: Path) -> Iterator[Server]:
         + QWEN3.document.format(document=_content("document"))
         + QWEN3.suffix
     )
-    arguments = ["-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
+    arguments = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
     arguments += ["--runner", "pooling", "--dtype", "float32", "--chat-template", str(template)]
     arguments += ["--hf-overrides", json.dumps(QWEN3.architectures["Qwen3ForCausalLM"])]
     arguments += ["--max-model-len", str(MAX_MODEL_LEN), "--enforce-eager"]
@@ -87,24 +83,25 @@ def _content(role: str) -> str:
 
 
 @contextmanager
-def _process(arguments: Sequence[str], path: str, log: Path) -> Iterator[Server]:
+def _process(command: Sequence[str], path: str, log: Path) -> Iterator[Server]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    root = Path(__file__).parents[2]
     environment = (
         os.environ
         | DEFAULTS
         | {
-            "PYTHONPATH": f"{root / 'server'}:{root / 'tests'}",
+            "PYTHONPATH": f"{ROOT / 'server'}:{ROOT / 'tests'}",
+            "STANDIN_PAIRS_PER_SECOND": "1e9",
         }
     )
     with (
         log.open("wb") as output,
         subprocess.Popen(
-            [sys.executable, *arguments, "--port", str(port)],
+            [*command, "--port", str(port)],
             env=environment,
+            cwd=ROOT,
             stdout=output,
             stderr=subprocess.STDOUT,
         ) as process,
