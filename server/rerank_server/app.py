@@ -10,7 +10,9 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
@@ -31,9 +33,10 @@ from rerank_server.errors import (
     UnknownEncoding,
     UnknownModel,
 )
-from rerank_server.gate import guard
+from rerank_server.gate import REFUSALS, guard
 from rerank_server.logs import log_refusal
 from rerank_server.metrics import Metrics
+from rerank_server.openapi import DESCRIPTION, complete
 from rerank_server.pipeline import Pipeline
 from rerank_server.settings import Settings
 
@@ -68,8 +71,15 @@ class ClientGone(Exception):
 
 def create_app(pipeline: Pipeline, metrics: Metrics, settings: Settings) -> FastAPI:
     """Build the application. The caller starts, drains and closes `pipeline`."""
-    # No documentation pages: they load their scripts from a public server.
-    app = FastAPI(title="reranker", docs_url=None, redoc_url=None, openapi_url=None)
+    # FastAPI's own page loads its scripts from a public server, this one has them with it.
+    app = FastAPIOffline(
+        title="Reranker",
+        version=__version__,
+        description=DESCRIPTION,
+        redoc_url=None,
+        # As would this do with the description.
+        swagger_ui_parameters={"validatorUrl": None},
+    )
 
     async def rank(request: Request) -> Response:
         """Order documents by relevance to a query."""
@@ -148,6 +158,20 @@ def create_app(pipeline: Pipeline, metrics: Metrics, settings: Settings) -> Fast
     async def prometheus() -> Response:
         """Return all metrics in the Prometheus text format."""
         return PlainTextResponse(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+            )
+            app.openapi_schema = complete(document, [*FAILURES.values(), *REFUSALS])
+        return app.openapi_schema
+
+    # The way that FastAPI's documentation gives.
+    app.openapi = openapi  # type: ignore[method-assign]
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> Response:
@@ -232,7 +256,8 @@ def _on_failure(request: Request, error: Exception) -> Response:
         log.error("the engine failed", exc_info=error)
         return failure(status, kind, "internal error")
     # Some clients keep every reason to themselves.
-    log_refusal(status, kind, str(error), request.scope)
+    reason = error.for_log if isinstance(error, BadRequest) else str(error)
+    log_refusal(status, kind, reason, request.scope)
     headers = {}
     if isinstance(error, Overloaded):
         headers["Retry-After"] = str(error.retry_after_seconds)

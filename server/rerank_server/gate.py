@@ -26,6 +26,11 @@ from rerank_server.settings import Settings
 
 log = logging.getLogger(__name__)
 
+# What the gate refuses with: status and `error_type`.
+UNAUTHORIZED = (401, "unauthorized")
+RATE_LIMITED = (429, "rate_limited")
+REFUSALS = (UNAUTHORIZED, RATE_LIMITED)
+
 # For Kubernetes and Prometheus, which come without a token, often, and each time on a new
 # connection. Everything else is guarded, routes still to be written among them.
 OPEN_PATHS = frozenset({"/health", "/ready", "/metrics"})
@@ -160,10 +165,10 @@ class Gate:
         if self._rates and (seconds := self._rates.take(client_of(scope), time.monotonic())):
             whole = math.ceil(seconds)
             message = f"too many requests from one client: try again in {whole} s"
-            return Refusal(429, "rate_limited", message, {"Retry-After": str(whole)})
+            return Refusal(*RATE_LIMITED, message, {"Retry-After": str(whole)})
         if self._tokens and not self._authorized(scope):
             message = "the token is missing or wrong: send the header Authorization: Bearer TOKEN"
-            return Refusal(401, "unauthorized", message, {"WWW-Authenticate": "Bearer"})
+            return Refusal(*UNAUTHORIZED, message, {"WWW-Authenticate": "Bearer"})
         return None
 
     def _authorized(self, scope: Scope) -> bool:

@@ -368,3 +368,16 @@ async def test_info_is_what_tei_tells(client: httpx.AsyncClient) -> None:
         "auto_truncate": True,
         "version": "0.1.0",
     }
+
+
+async def test_reason_is_logged_without_the_value(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    await client.post("/rerank", json={"query": "q", "documents": ["d"], "top_n": "a secret"})
+
+    [record] = [record for record in caplog.records if record.message == "refused a request"]
+    logged = str(vars(record))
+    assert "top_n is not what it takes: give a whole number" in logged
+    assert "secret" not in logged

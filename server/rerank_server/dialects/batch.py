@@ -61,7 +61,7 @@ class BatchRequest(Limited):
             "queries": ["What is the capital of France?", "What is bread made of?"],
             "documents_list": [
                 ["Berlin is a city in Germany.", "Paris is the capital of France."],
-                ["Flour and water.", "The moon."],
+                ["The moon.", "Flour and water."],
             ],
             "top_n": [2, 1],
             "return_documents": False,
