@@ -20,6 +20,7 @@ from rerank_server.answers import failure
 from rerank_server.dialects import ROUTES, About, read
 from rerank_server.errors import (
     BadRequest,
+    Blocked,
     DeadlineExceeded,
     EngineFailed,
     NotReady,
@@ -30,6 +31,7 @@ from rerank_server.errors import (
 from rerank_server.gate import guard
 from rerank_server.logs import log_refusal
 from rerank_server.metrics import Metrics
+from rerank_server.patterns import BlockedPatterns
 from rerank_server.pipeline import Pipeline
 from rerank_server.settings import Settings
 
@@ -39,6 +41,7 @@ log = logging.getLogger(__name__)
 # pick a code.
 FAILURES: dict[type[Exception], tuple[int, str]] = {
     BadRequest: (400, "invalid_request"),
+    Blocked: (400, "blocked"),
     TooSlow: (408, "request_timeout"),
     TooLarge: (413, "too_large"),
     Overloaded: (429, "overloaded"),
@@ -65,13 +68,18 @@ def create_app(pipeline: Pipeline, metrics: Metrics, settings: Settings) -> Fast
     # No documentation pages: they load their scripts from a public server.
     app = FastAPI(title="reranker", docs_url=None, redoc_url=None, openapi_url=None)
 
+    blocked = BlockedPatterns(settings.blocked_patterns)
+
     async def rank(request: Request) -> Response:
         """Order documents by relevance to a query."""
         deadline_seconds = _deadline(request)
         body = await _body(request, settings)
         # In a thread: a large body takes long enough to hold up a health probe.
         asked = await asyncio.to_thread(read, request.url.path, body)
-        scored = await _unless_gone(request, pipeline.score(asked.rankings(), deadline_seconds))
+        rankings = asked.rankings()
+        if blocked:
+            await asyncio.to_thread(blocked.check, rankings)
+        scored = await _unless_gone(request, pipeline.score(rankings, deadline_seconds))
         about = About(f"rerank-{uuid.uuid4().hex}", settings.name, int(time.time()))
         answer = await asyncio.to_thread(lambda: to_json(asked.answer(scored, about)))
         return Response(answer, media_type="application/json")

@@ -5,6 +5,10 @@ class BadRequest(Exception):
     """The caller's mistake. The message names the field, the limit and the remedy."""
 
 
+class Blocked(Exception):
+    """A text of the request is not welcome here. The message names the field, not the text."""
+
+
 class TooLarge(Exception):
     """The request brings more than the server takes. The message names the limit and the remedy."""
 
