@@ -46,6 +46,11 @@ class ServerProcess:
         """Return the records of one message."""
         return [record for record in self.log() if record["message"] == message]
 
+    def figure(self, name: str) -> float:
+        """Return the value of a metric, its labels in the name; 0 if there is none yet."""
+        lines = self.client.get("/metrics").text.splitlines()
+        return sum(float(line.split(" ")[1]) for line in lines if line.startswith(f"{name} "))
+
     def terminate(self) -> None:
         """Send SIGTERM and go on."""
         self.process.send_signal(signal.SIGTERM)
