@@ -67,12 +67,14 @@ def server_process(
     *flags: str,
     environment: Mapping[str, str] | None = None,
     ready: bool = True,
+    port: int | None = None,
 ) -> Iterator[ServerProcess]:
     """Run a server; its output goes to a file below `output`."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = output / f"server-{port}.log"
+    if port is None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+    log = output / f"server-{time.monotonic_ns()}.log"
     own = {name: value for name, value in os.environ.items() if not name.startswith("RERANK_")} | {
         "PYTHONPATH": f"{ROOT / 'server'}:{ROOT / 'tests'}"
     }
