@@ -68,8 +68,9 @@ def server_process(
     environment: Mapping[str, str] | None = None,
     ready: bool = True,
     port: int | None = None,
+    python: str | Path = sys.executable,
 ) -> Iterator[ServerProcess]:
-    """Run a server; its output goes to a file below `output`."""
+    """Run a server; its output goes to a file below `output`. `python` has its requirements."""
     if port is None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -78,7 +79,7 @@ def server_process(
     own = {name: value for name, value in os.environ.items() if not name.startswith("RERANK_")} | {
         "PYTHONPATH": f"{ROOT / 'server'}:{ROOT / 'tests'}"
     }
-    command = [sys.executable, "-X", "dev", str(ROOT / "tests" / "standin_server.py")]
+    command = [str(python), "-X", "dev", str(ROOT / "tests" / "standin_server.py")]
     with log.open("wb") as file:
         process = subprocess.Popen(
             [*command, "--model", str(model), "--port", str(port), *flags],
