@@ -21,10 +21,10 @@ from rerank_server.tokens import PairTokenizer, Prompt
 
 log = logging.getLogger(__name__)
 
-# What the engine is given to do at once: more makes small requests wait, less leaves it idle
-# between two steps.
-WINDOW_SECONDS = 0.03
-WINDOW_TOKENS = (256, 65_536)
+# What the engine is given to do at once, in times of a small request alone: more makes small
+# requests wait, less leaves it idle between two steps.
+WINDOW_SMALL_TIMES = 2.0
+WINDOW_TOKENS = (512, 65_536)
 # Requests of no more pairs than this do not wait for larger ones.
 SMALL_PAIRS = 16
 # A request's part of the window that goes to the engine in one call.
@@ -96,12 +96,14 @@ class Pipeline:
         self._metrics.capacity.set(speed.pairs)
         self._queue.measured(speed.pairs)
         least, most = WINDOW_TOKENS
-        self._window.tokens = max(least, min(most, round(speed.tokens * WINDOW_SECONDS)))
+        window = WINDOW_SMALL_TIMES * speed.small_seconds * speed.tokens
+        self._window.tokens = max(least, min(most, round(window)))
         log.info(
             "measured the engine",
             extra={
                 "pairs_per_second": round(speed.pairs, 1),
                 "tokens_per_second": round(speed.tokens),
+                "small_request_seconds": round(speed.small_seconds, 4),
                 "window_tokens": self._window.tokens,
             },
         )
