@@ -72,6 +72,7 @@ serve: .venv-vllm/done ## The server alone with the small model, on 127.0.0.1:80
 	.venv-vllm/bin/rerank-server --model models/tiny-reranker --dtype float32 --port $(PORT)
 
 # The small reranker. Training wants a GPU and a torch with triton: TRAIN_PYTHON= names its Python.
+# Measured: 2 min for the data on 2 cores, then 17 min on an H200 with 16 cores.
 DATA := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rerank-model/prepared
 MODEL := PYTHONPATH=server $(or $(TRAIN_PYTHON),.venv-vllm/bin/python)
 PREPARE := PYTHONPATH=server build/model-env/bin/python models/prepare.py

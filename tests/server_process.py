@@ -46,6 +46,11 @@ class ServerProcess:
         """Return the records of one message."""
         return [record for record in self.log() if record["message"] == message]
 
+    def figure(self, name: str) -> float:
+        """Return the value of a metric, its labels in the name; 0 if there is none yet."""
+        lines = self.client.get("/metrics").text.splitlines()
+        return sum(float(line.split(" ")[1]) for line in lines if line.startswith(f"{name} "))
+
     def terminate(self) -> None:
         """Send SIGTERM and go on."""
         self.process.send_signal(signal.SIGTERM)
@@ -62,13 +67,15 @@ def server_process(
     *flags: str,
     environment: Mapping[str, str] | None = None,
     ready: bool = True,
+    port: int | None = None,
     python: str | Path = sys.executable,
 ) -> Iterator[ServerProcess]:
     """Run a server; its output goes to a file below `output`. `python` has its requirements."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = output / f"server-{port}.log"
+    if port is None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+    log = output / f"server-{time.monotonic_ns()}.log"
     own = {name: value for name, value in os.environ.items() if not name.startswith("RERANK_")} | {
         "PYTHONPATH": f"{ROOT / 'server'}:{ROOT / 'tests'}"
     }

@@ -24,6 +24,7 @@ from rerank_server.dialects import ROUTES, About, read
 from rerank_server.dialects.service import RERANKER, Info, Models, models
 from rerank_server.errors import (
     BadRequest,
+    Blocked,
     DeadlineExceeded,
     EngineFailed,
     NotReady,
@@ -46,6 +47,7 @@ log = logging.getLogger(__name__)
 # pick a code.
 FAILURES: dict[type[Exception], tuple[int, str]] = {
     BadRequest: (400, "invalid_request"),
+    Blocked: (400, "blocked"),
     UnknownModel: (404, "model_not_found"),
     TooSlow: (408, "request_timeout"),
     TooLarge: (413, "too_large"),

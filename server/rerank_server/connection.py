@@ -114,10 +114,7 @@ class Connection(HttpToolsProtocol):
             self._head_timer = self.loop.call_later(seconds, self._on_late_head)
         self._pending_bytes += len(data)
         try:
-            try:
-                self.parser.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                self._stay(data[upgrade.args[0] :])
+            self._parse(data)
         except httptools.HttpParserError as error:
             log.debug("the parser stopped", exc_info=error)
             self._refuse(*self._fault or MALFORMED)
@@ -151,7 +148,9 @@ class Connection(HttpToolsProtocol):
         """Start on the request, unless there are too many."""
         if len(self._cycles) >= MAX_PIPELINED:
             raise httptools.HttpParserError("too many requests at once")
-        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+        if self.parser.get_method() == b"CONNECT":
+            raise httptools.HttpParserError("this is no proxy")
+        if self.parser.should_upgrade():
             return
         self._stop_head_timer()
         crowded = len(self.connections) > self.shared.most
@@ -224,21 +223,23 @@ class Connection(HttpToolsProtocol):
         self._let_go()
         self._raw.abort()
 
-    def _stay(self, rest: bytes) -> None:
-        """Read a request as if it did not ask for another protocol.
-
-        The parser takes everything after the headers for that protocol. Java's client asks for
-        h2c with each first request, its body right behind.
-        """
-        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/1.1"]
-        lines += [
-            name + b": " + value
-            for name, value in self.headers
-            if name not in {b"connection", b"upgrade", b"http2-settings"}
-        ]
-        self.parser = httptools.HttpRequestParser(self)
-        self.parser.feed_data(b"\r\n".join([*lines, b"", b""]))
-        self.parser.feed_data(rest)
+    def _parse(self, data: bytes) -> None:
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
+            # The parser leaves everything after these headers to the other protocol. We speak
+            # none, and Java's client asks for h2c with each first request, its body right behind.
+            lines = [self.parser.get_method() + b" " + self.url + b" HTTP/1.1"]
+            lines += [
+                name + b": " + value
+                for name, value in self.headers
+                if name not in {b"connection", b"upgrade", b"http2-settings"}
+            ]
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.feed_data(b"\r\n".join([*lines, b"", b""]))
 
     def _wait(self) -> None:
         self.shared.wait(self)

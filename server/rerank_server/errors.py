@@ -18,6 +18,10 @@ class UnknownEncoding(Exception):
     """The body is compressed. The message names the encoding and the remedy."""
 
 
+class Blocked(Exception):
+    """A text of the request is not welcome here. The message names the field, not the text."""
+
+
 class TooLarge(Exception):
     """The request brings more than the server takes. The message names the limit and the remedy."""
 

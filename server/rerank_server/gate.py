@@ -162,7 +162,9 @@ class Gate:
     def _refusal(self, scope: Scope) -> Refusal | None:
         if scope["path"] in OPEN_PATHS:
             return None
-        if self._rates and (seconds := self._rates.take(client_of(scope), time.monotonic())):
+        if self._rates is not None and (
+            seconds := self._rates.take(client_of(scope), time.monotonic())
+        ):
             whole = math.ceil(seconds)
             message = f"too many requests from one client: try again in {whole} s"
             return Refusal(*RATE_LIMITED, message, {"Retry-After": str(whole)})

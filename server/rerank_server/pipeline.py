@@ -13,6 +13,7 @@ from rerank_server.check import check_scores, measure_speed
 from rerank_server.engines import Engine
 from rerank_server.errors import BadRequest, DeadlineExceeded, EngineFailed, NotReady
 from rerank_server.metrics import Metrics
+from rerank_server.patterns import BlockedPatterns
 from rerank_server.ranking import Ranking, Scored, relevance
 from rerank_server.scheduling import Turn, Window
 from rerank_server.settings import Settings
@@ -50,6 +51,7 @@ class Pipeline:
         self._metrics = metrics
         self._settings = settings
         self._queue = Queue(settings.max_queued_pairs, metrics)
+        self._blocked = BlockedPatterns(settings.blocked_patterns)
         self._tickets = itertools.count()
         self._engine: Engine | None = None
         self._window = Window(WINDOW_TOKENS[0])
@@ -116,6 +118,7 @@ class Pipeline:
 
         Raises:
             BadRequest: a query leaves no room for a document, or a document may not be cut.
+            Blocked: a text has something in it that this service does not take.
             TooLarge: the request is over one of the limits in the settings.
             Overloaded: too much work waits.
             DeadlineExceeded: `deadline_seconds` have passed.
@@ -126,6 +129,8 @@ class Pipeline:
         engine = self._engine
         if engine is None or self._unready:
             raise NotReady(f"{self._unready}: try again later")
+        if self._blocked:
+            await asyncio.to_thread(self._blocked.check, rankings)
         pairs = sum(len(ranking.documents) for ranking in rankings)
         with self._queue.admit(pairs, deadline_seconds) as work:
             try:

@@ -1,25 +1,27 @@
 """Settings of one server process: RERANK_* environment variables, or flags of the same name."""
 
+import argparse
 import ipaddress
 import os
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin
 
+import regex
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from rerank_server import __version__
 
 PREFIX = "RERANK_"
 
 
 def _listed(value: Any) -> Any:
-    return (
-        [item.strip() for item in value.split(",") if item.strip()]
-        if isinstance(value, str)
-        else value
-    )
+    values = [value] if isinstance(value, str) else value
+    return [item.strip() for text in values for item in text.split(",") if item.strip()]
 
 
 def _network(text: str) -> str:
@@ -32,13 +34,30 @@ def _origin(text: str) -> str:
     return text
 
 
+def _lines(value: Any) -> Any:
+    values = [value] if isinstance(value, str) else value
+    return [line.strip() for text in values for line in text.splitlines() if line.strip()]
+
+
+def _pattern(text: str) -> str:
+    try:
+        regex.compile(text)
+    except regex.error as error:
+        raise ValueError(f"the pattern {text!r} is no regular expression: {error}") from error
+    return text
+
+
 def _token(secret: SecretStr) -> SecretStr:
     if not secret.get_secret_value().strip():
         raise ValueError("a token has at least one character")
     return secret
 
 
-# In one environment variable or flag, separated by commas.
+# In one variable or flag, one per line: patterns have commas in them.
+Patterns = Annotated[
+    tuple[Annotated[str, AfterValidator(_pattern)], ...], NoDecode, BeforeValidator(_lines)
+]
+# In one variable or flag, separated by commas.
 Networks = Annotated[
     tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_listed)
 ]
@@ -54,10 +73,6 @@ class Settings(BaseSettings):
         env_prefix=PREFIX,
         env_ignore_empty=True,
         frozen=True,
-        cli_prog_name="rerank-server",
-        cli_kebab_case=True,
-        cli_hide_none_type=True,
-        cli_avoid_json=True,
     )
 
     model: Annotated[
@@ -136,6 +151,15 @@ class Settings(BaseSettings):
     max_queued_pairs: Annotated[
         int, Field(ge=1, description="Query-document pairs that may wait or run at once.")
     ] = 4096
+    api_token: Annotated[
+        SecretStr | None,
+        AfterValidator(lambda secret: secret and _token(secret)),
+        Field(
+            description="Token that requests must bring as Authorization: Bearer, except to "
+            "/health, /ready and /metrics; of several, one per line, any will do. Unset: none "
+            "is asked for. Prefer the variable: flags show in the list of processes."
+        ),
+    ] = None
     requests_per_minute_per_client: Annotated[
         int | None,
         Field(
@@ -151,20 +175,18 @@ class Settings(BaseSettings):
             "10.0.0.0/8,fd00::/8. Unset: a client is who opened the connection."
         ),
     ] = ()
-    api_token: Annotated[
-        SecretStr | None,
-        AfterValidator(lambda secret: secret and _token(secret)),
-        Field(
-            description="Token that requests must bring as Authorization: Bearer, except to "
-            "/health, /ready and /metrics; of several, one per line, any will do. Unset: none "
-            "is asked for. Prefer the variable: flags show in the list of processes."
-        ),
-    ] = None
     cors_origins: Annotated[
         Origins,
         Field(
             description="Origins of web pages that may call from a browser, as "
             "https://app.example.com,https://b.example.com, or * for all. Unset: none."
+        ),
+    ] = ()
+    blocked_patterns: Annotated[
+        Patterns,
+        Field(
+            description="Regular expressions, one per line. A request with a text in which one is "
+            "found is refused. Unset: none."
         ),
     ] = ()
     host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
@@ -183,8 +205,8 @@ class Settings(BaseSettings):
     log_dir: Annotated[
         Path | None,
         Field(
-            description="Directory for a file of warnings and errors, beside the log on stdout; "
-            "one process each. Unset: no file."
+            description="Directory for a file of warnings and errors, beside the log on stdout. "
+            "Not one that another process writes to. Unset: no file."
         ),
     ] = None
 
@@ -200,36 +222,102 @@ class Settings(BaseSettings):
         return self.served_name or self.model.rstrip("/").rsplit("/", 1)[-1]
 
 
+# What --help and docs/server.md call the settings from the named one on.
+SECTIONS = {
+    "model": "Model",
+    "instruction": "Ranking",
+    "max_documents": "Limits",
+    "api_token": "Access",
+    "host": "Server",
+    "log_level": "Logs",
+}
+
+
+def flag(name: str) -> str:
+    """Return the command line's name of a setting."""
+    return f"--{name.replace('_', '-')}"
+
+
+def variable(name: str) -> str:
+    """Return the environment's name of a setting."""
+    return f"{PREFIX}{name.upper()}"
+
+
+def default(name: str) -> str:
+    """Return a setting's default as a person writes it; empty if its description tells."""
+    value = Settings.model_fields[name].get_default()
+    if value is None or value == () or Settings.model_fields[name].is_required():
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def read_settings(arguments: Sequence[str]) -> Settings:
     """Read flags, then the environment; a flag wins.
 
     Raises:
         SystemExit: a value is wrong or missing, told on stderr in one sentence each (code 2),
-            or `--help` was asked for (code 0).
+            or `--help` or `--version` was asked for (code 0).
     """
+    given = vars(_parser().parse_args(arguments))
     # Empty elsewhere means unset; here that would open the server to everybody.
-    if os.environ.get(f"{PREFIX}API_TOKEN", "token").strip() == "":
+    if os.environ.get(variable("api_token"), "token").strip() == "":
         print(
-            f"rerank-server: {PREFIX}API_TOKEN is empty. Give a token, or unset the variable to "
-            "serve without one",
+            f"rerank-server: {variable('api_token')} is empty. Give a token, or unset the variable "
+            "to serve without one",
             file=sys.stderr,
         )
         raise SystemExit(2)
     try:
-        return Settings(_cli_parse_args=list(arguments))
+        return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         for fault in error.errors():
             print(f"rerank-server: {_sentence(dict(fault))}", file=sys.stderr)
         raise SystemExit(2) from error
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rerank-server",
+        usage="rerank-server --model MODEL [--FLAG VALUE ...]",
+        description="Serve one reranker over HTTP. Each flag is also an environment variable "
+        "(--max-model-len is RERANK_MAX_MODEL_LEN); the flag wins.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    group = parser.add_argument_group()
+    for name, field in Settings.model_fields.items():
+        if name in SECTIONS:
+            group = parser.add_argument_group(SECTIONS[name])
+        text = field.description or ""
+        if field.is_required():
+            text += " (required)"
+        elif value := default(name):
+            text += f" (default: {value})"
+        group.add_argument(
+            flag(name),
+            metavar=_metavar(field.annotation),
+            action="append" if isinstance(field.get_default(), tuple) else "store",
+            help=text.replace("%", "%%"),
+        )
+    return parser
+
+
+def _metavar(annotation: Any) -> str:
+    options = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return "|".join(options)
+    kind = next((option for option in options if option is not NoneType), annotation)
+    names = {bool: "true|false", int: "N", float: "X", Path: "DIR", SecretStr: "TOKEN"}
+    return names.get(kind, "TEXT")
+
+
 def _sentence(fault: dict[str, object]) -> str:
     location = fault["loc"]
     field = str(location[0]) if isinstance(location, tuple) and location else ""
-    names = f"{PREFIX}{field.upper()} (--{field.replace('_', '-')})"
+    names = f"{variable(field)} ({flag(field)})"
     purpose = Settings.model_fields[field].description if field in Settings.model_fields else ""
     if fault["type"] == "missing":
         return f"{names} is not set. Set it: {purpose}"
-    if field == "api_token":
-        return f"{names}: {fault['msg']}. Change it: {purpose}"
-    return f"{names} is {fault['input']!r}: {fault['msg']}. Change it: {purpose}"
+    given = "" if field == "api_token" else f" is {fault['input']!r}"
+    fault_text = str(fault["msg"]).removeprefix("Value error, ")
+    return f"{names}{given}: {fault_text}. Change it: {purpose}"

@@ -66,7 +66,10 @@ def stock(model: Path, log: Path) -> Iterator[Server]:
         QWEN3.system
         + QWEN3.question.format(instruction=QWEN3.instruction, query=_content("query"))
         + QWEN3.document.format(document=_content("document"))
-        + QWEN3.suffix
+        # As an expression: of a template's own text, Jinja drops the last line end.
+        + "{{ "
+        + json.dumps(QWEN3.suffix)
+        + " }}"
     )
     arguments = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
     arguments += ["--runner", "pooling", "--dtype", "float32", "--chat-template", str(template)]
