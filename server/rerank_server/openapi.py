@@ -36,6 +36,7 @@ DOCUMENT_TOKENS = 80
 MESSAGES = {
     "invalid_request": "top_n is 0: give a whole number of 1 or more, or leave it out for all "
     "documents",
+    "blocked": "documents[3] has something in it that this service does not take",
     "unauthorized": "the token is missing or wrong: send the header Authorization: Bearer TOKEN",
     "model_not_found": f"the request names another model than {ABOUT.model}, the only one here: "
     "give that name, or leave model out",

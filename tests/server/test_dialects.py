@@ -210,6 +210,19 @@ async def test_long_document_is_cut_and_counted(
         assert answer["usage"]["truncated_documents"] == 1
 
 
+async def test_document_cut_on_request_scores_as_its_beginning(client: httpx.AsyncClient) -> None:
+    documents = ["red green blue", "red green yellow", "red"]
+
+    response = await client.post(
+        "/rerank", json={"query": "q", "documents": documents, "max_tokens_per_doc": 2}
+    )
+
+    answer = response.json()
+    scores = by_relevance(answer["results"])
+    assert scores[0] == scores[1] != scores[2]
+    assert answer["usage"]["truncated_documents"] == 2
+
+
 async def test_document_beyond_the_limit_of_characters_is_named(
     dialect: Dialect, client: httpx.AsyncClient
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from rerank_server.app import FAILURES
 from rerank_server.gate import REFUSALS
+from rerank_server.openapi import MESSAGES
 from server_process import server_process
 
 schemathesis = pytest.importorskip("schemathesis")
@@ -88,6 +89,7 @@ def test_every_failure_is_described_by_its_kind(document: dict[str, Any]) -> Non
     for status, kind in [*FAILURES.values(), *REFUSALS]:
         example = values(content(document, responses[str(status)]))[kind]
         assert example["error_type"] == kind
+        assert kind in MESSAGES
         assert example["error"] == example["message"] == example["detail"]
 
 
