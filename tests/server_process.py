@@ -79,7 +79,7 @@ def server_process(
     own = {name: value for name, value in os.environ.items() if not name.startswith("RERANK_")} | {
         "PYTHONPATH": f"{ROOT / 'server'}:{ROOT / 'tests'}"
     }
-    command = [str(python), "-X", "dev", str(ROOT / "tests" / "standin_server.py")]
+    command = [str(python), str(ROOT / "tests" / "standin_server.py")]
     with log.open("wb") as file:
         process = subprocess.Popen(
             [*command, "--model", str(model), "--port", str(port), *flags],

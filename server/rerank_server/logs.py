@@ -7,7 +7,7 @@ import logging.config
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,15 +52,17 @@ class JsonFormatter(logging.Formatter):
 class Sparse(logging.Filter):
     """Lets few records a second pass: whoever floods us with requests shall not flood the log."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` gives seconds."""
         super().__init__()
+        self._clock = clock
         self._left = float(BURST_LINES)
-        self._since = time.monotonic()
+        self._since = clock()
         self._dropped = 0
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Tell whether `record` passes; the next one that does says how many did not."""
-        now = time.monotonic()
+        now = self._clock()
         self._left = min(BURST_LINES, self._left + (now - self._since) * LINES_PER_SECOND)
         self._since = now
         if self._left < 1:
