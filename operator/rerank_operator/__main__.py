@@ -20,8 +20,8 @@ from rerank_operator import __version__, handlers
 from rerank_operator.api import parse
 from rerank_operator.cluster import Cluster, connect
 from rerank_operator.crd import build_crd
-from rerank_operator.errors import InvalidSpec, OperatorError
-from rerank_operator.names import RERANKERS, WATCHED_KINDS
+from rerank_operator.errors import InvalidSpec, NotFound, OperatorError, Refused
+from rerank_operator.names import OPTIONAL_KINDS, RERANKERS, WATCHED_KINDS
 from rerank_operator.reconcile import Reconciler
 from rerank_operator.resources import desired
 from rerank_operator.settings import Settings
@@ -154,7 +154,10 @@ async def _list_all(
                 changed |= store.replace(kind, *await cluster.list(kind, namespaces))
                 break
             except OperatorError as error:
-                # NotFound: the CustomResourceDefinition is yet to be installed.
+                # Else NotFound means that our CustomResourceDefinition is yet to be installed.
+                if kind in OPTIONAL_KINDS and isinstance(error, (NotFound, Refused)):
+                    changed |= store.replace(kind, [], sys.maxsize)
+                    break
                 log.warning("cannot list", extra={"kind": kind.name, "error": str(error)})
                 await asyncio.sleep(RETRY_SECONDS)
     for key in store.keys() | changed:

@@ -9,7 +9,7 @@ import yaml
 from apiserver.controlplane import ControlPlane, eventually
 from apiserver.objects import Objects
 from apiserver.operator_process import OperatorProcess
-from rerank_operator.api import QUANTITY
+from rerank_operator.api.schema import QUANTITY
 from rerank_operator.drift import holds
 
 CHILDREN = ["ServiceAccount", "Service", "Deployment"]
