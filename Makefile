@@ -58,6 +58,8 @@ lock: .venv/done ## Compile the requirements files anew, with the latest version
 	$(LOCK) pyproject.toml --extra operator --extra server --group dev -o requirements/dev.txt
 	$(LOCK) pyproject.toml --extra operator -o requirements/operator.txt
 	$(LOCK) pyproject.toml --extra server-cpu -o requirements/server-cpu.txt
+	echo fastapi-offline | $(LOCK) --no-deps -c requirements/server-cpu.txt - \
+		-o requirements/server-image.txt
 	$(LOCK) --group model -c requirements/server-cpu.txt -o requirements/model.txt
 	$(LOCK) --group server-test -c requirements/server-cpu.txt -o requirements/server-test.txt
 

@@ -13,6 +13,7 @@ from rerank_server.check import check_scores, measure_speed
 from rerank_server.engines import Engine
 from rerank_server.errors import BadRequest, DeadlineExceeded, EngineFailed, NotReady
 from rerank_server.metrics import Metrics
+from rerank_server.patterns import BlockedPatterns
 from rerank_server.ranking import Ranking, Scored, relevance
 from rerank_server.scheduling import Turn, Window
 from rerank_server.settings import Settings
@@ -50,6 +51,7 @@ class Pipeline:
         self._metrics = metrics
         self._settings = settings
         self._queue = Queue(settings.max_queued_pairs, metrics)
+        self._blocked = BlockedPatterns(settings.blocked_patterns)
         self._tickets = itertools.count()
         self._engine: Engine | None = None
         self._window = Window(WINDOW_TOKENS[0])
@@ -71,6 +73,13 @@ class Pipeline:
         if self._unready is None and self._draining:
             return "the server is draining"
         return self.dead or self._unready
+
+    @property
+    def max_model_len(self) -> int:
+        """Tokens of the longest pair; while the model loads, what the settings allow."""
+        if self._engine is None:
+            return self._settings.max_model_len
+        return self._engine.tokenizer.max_model_len
 
     async def start(self, engine: Engine) -> None:
         """Take over a loaded engine; ready afterwards if it passes the score check.
@@ -109,6 +118,7 @@ class Pipeline:
 
         Raises:
             BadRequest: a query leaves no room for a document, or a document may not be cut.
+            Blocked: a text has something in it that this service does not take.
             TooLarge: the request is over one of the limits in the settings.
             Overloaded: too much work waits.
             DeadlineExceeded: `deadline_seconds` have passed.
@@ -119,6 +129,8 @@ class Pipeline:
         engine = self._engine
         if engine is None or self._unready:
             raise NotReady(f"{self._unready}: try again later")
+        if self._blocked:
+            await asyncio.to_thread(self._blocked.check, rankings)
         pairs = sum(len(ranking.documents) for ranking in rankings)
         with self._queue.admit(pairs, deadline_seconds) as work:
             try:
@@ -193,13 +205,16 @@ def _tokenize(
     characters = 0
     for number, ranking in enumerate(rankings):
         question = tokenizer.question(ranking.query, ranking.instruction)
+        if ranking.max_document_tokens is not None:
+            room = min(question.room, ranking.max_document_tokens)
+            question = question._replace(room=room)
         for first in range(0, len(ranking.documents), BATCH_PAIRS):
             documents = ranking.documents[first : first + BATCH_PAIRS]
             prompts, cut = tokenizer.pairs(question, documents)
             if cut and not (truncate and ranking.truncate):
                 raise BadRequest(
-                    f"documents[{first + cut[0]}] is longer than the {question.room} tokens that "
-                    "query and instruction leave for it: shorten it, or let it be cut"
+                    f"{ranking.place.format(first + cut[0])} is longer than the {question.room} "
+                    "tokens that the request leaves for it: shorten it, or let it be cut at its end"
                 )
             chunk += [
                 _Place(prompt, number, first + index, index in cut)

@@ -50,7 +50,7 @@ class PairTokenizer:
         self._text.no_truncation()
         self._text.no_padding()
         self._family = family
-        self._max_model_len = max_model_len
+        self.max_model_len = max_model_len
         self._instruction = instruction or family.instruction
         self._system: list[int] = template.encode(family.system, add_special_tokens=False).ids
         self._suffix: list[int] = template.encode(family.suffix, add_special_tokens=False).ids
@@ -66,12 +66,12 @@ class PairTokenizer:
         )
         ids = self._system + self._encode([text])[0]
         # A prompt as long as max_model_len has hung vLLM's scheduler: one token less.
-        room = self._max_model_len - 1 - len(ids) - len(self._suffix)
+        room = self.max_model_len - 1 - len(ids) - len(self._suffix)
         if room < 1:
             taken = len(ids) + len(self._suffix)
             raise BadRequest(
                 f"query and instruction take {taken} tokens with the template, which leaves no "
-                f"room for a document below the limit of {self._max_model_len} tokens for a pair: "
+                f"room for a document below the limit of {self.max_model_len} tokens for a pair: "
                 "shorten the query, or raise RERANK_MAX_MODEL_LEN"
             )
         return Question(ids, room)

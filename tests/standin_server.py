@@ -1,0 +1,63 @@
+"""The whole server as a process of its own, with a stand-in for vLLM.
+
+Takes the flags of rerank-server. SIGUSR1 kills the engine, SIGUSR2 makes it stop half-way.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rerank_server.__main__ import run
+from rerank_server.errors import EngineFailed
+from rerank_server.settings import Settings
+from rerank_server.tokens import Prompt
+from standin_engine import StandInEngine
+
+LOAD_SECONDS = "STANDIN_LOAD_SECONDS"
+PAIRS_PER_SECOND = "STANDIN_PAIRS_PER_SECOND"
+
+signals: set[int] = set()
+
+
+class DeviceEngine(StandInEngine):
+    """Scores so many pairs a second, one call after the other, as a device does."""
+
+    def __init__(self, model: Path, pairs_per_second: float) -> None:
+        super().__init__(model)
+        self._pairs_per_second = pairs_per_second
+        self._device = asyncio.Lock()
+
+    @property
+    def alive(self) -> bool:
+        """False after the first SIGUSR1."""
+        return signal.SIGUSR1 not in signals
+
+    @alive.setter
+    def alive(self, _: bool) -> None: ...
+
+    async def score(self, prompts: Sequence[Prompt]) -> list[float]:
+        """Take the time that so many prompts take."""
+        async with self._device:
+            end = time.monotonic() + len(prompts) / self._pairs_per_second
+            # A signal handler changes what is waited for.
+            while self.alive and (time.monotonic() < end or signal.SIGUSR2 in signals):  # noqa: ASYNC110
+                await asyncio.sleep(max(0.001, min(end - time.monotonic(), 0.05)))
+        if not self.alive:
+            raise EngineFailed("the worker at /secret/path died")
+        return await super().score(prompts)
+
+
+def load(settings: Settings) -> DeviceEngine:
+    """Pretend to load the model."""
+    time.sleep(float(os.environ.get(LOAD_SECONDS, "0")))
+    return DeviceEngine(Path(settings.model), float(os.environ.get(PAIRS_PER_SECOND, "100000")))
+
+
+if __name__ == "__main__":
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, lambda number, _: signals.add(number))
+    sys.exit(run(sys.argv[1:], load))
