@@ -145,7 +145,8 @@ WRONG = [
         "limits.maxDocuments is 1000 but limits.maxQueuedPairs is 10",
     ),
     ({"limits": {"trustedProxies": ["10.0.0.1"]}}, "spec.limits.trustedProxies[0]"),
-    ({"limits": {"blockedPatterns": ["a\nb"]}}, "write each pattern in one line"),
+    ({"limits": {"blockedPatterns": ["a\nb"]}}, "write it in one line, without spaces"),
+    ({"limits": {"blockedPatterns": [" a"]}}, "a pattern is ' a': write it in one line"),
     ({"limits": {"blockedPatterns": [""]}}, "spec.limits.blockedPatterns[0]"),
     ({"networkPolicy": {"from": [{}]}}, "an entry of networkPolicy.from names nobody"),
     (

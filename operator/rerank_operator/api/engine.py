@@ -10,6 +10,7 @@ from rerank_operator.api.schema import PRESERVED, ApiModel, Manifest, Rules, rul
 # and their type, without which the API server cannot see them in a rule.
 RESERVED_ARGUMENTS = {
     "model": ("string", "set model.name"),
+    "hf_config_path": ("string", "the model's own is used"),
     "tokenizer": ("string", "the model's own is used"),
     "revision": ("string", "set model.revision"),
     "tokenizer_revision": ("string", "set model.revision"),
@@ -18,6 +19,7 @@ RESERVED_ARGUMENTS = {
     "hf_token": ("string", "set model.tokenSecretRef"),
     "hf_overrides": ("object", "the model's family decides it"),
     "runner": ("string", "the model's family decides it"),
+    "task": ("string", "the model's family decides it"),
     "convert": ("string", "the model's family decides it"),
     "pooler_config": ("object", "the model's family decides it"),
     "dtype": ("string", "set engine.dtype"),
@@ -26,7 +28,8 @@ RESERVED_ARGUMENTS = {
     "tensor_parallel_size": ("integer", "set engine.tensorParallelSize"),
     "gpu_memory_utilization": ("number", "set engine.gpuMemoryUtilization"),
     "enforce_eager": ("boolean", "set engine.enforceEager"),
-    "disable_log_stats": ("boolean", "the server decides it"),
+    "data_parallel_size": ("integer", "set replicas"),
+    "pipeline_parallel_size": ("integer", "set engine.tensorParallelSize"),
     "host": ("string", "the server has its own"),
     "port": ("integer", "the server has its own"),
     "api_key": ("string", "set auth.tokenSecretRef"),
