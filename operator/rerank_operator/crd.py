@@ -1,5 +1,6 @@
 """The CustomResourceDefinition, generated from the models in `api`."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -73,6 +74,25 @@ def build_crd() -> Manifest:
             ],
         },
     }
+
+
+def unknown_fields(body: Mapping[str, Any]) -> list[str]:
+    """Return the paths in `body` that the schema does not know, as `kubectl apply` names them."""
+    schema = structural_schema(RerankerServiceDocument)
+    return list(_unknown(schema["properties"]["spec"], body.get("spec"), "spec"))
+
+
+def _unknown(schema: Manifest, value: Any, path: str) -> Iterator[str]:
+    known = schema.get("properties")
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _unknown(schema.get("items", {}), item, f"{path}[{index}]")
+    elif isinstance(value, dict) and known and not schema.keys() & PRESERVED.keys():
+        for key, child in value.items():
+            if key in known:
+                yield from _unknown(known[key], child, f"{path}.{key}")
+            else:
+                yield f"{path}.{key}"
 
 
 def structural_schema(model: type[BaseModel]) -> Manifest:

@@ -198,7 +198,7 @@ def parse(body: Mapping[str, Any]) -> RerankerService:
         )
     except ValidationError as error:
         faults = [
-            f"spec.{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+            f"{'.'.join(str(part) for part in ('spec', *fault['loc']))}: {fault['msg']}"
             for fault in error.errors()
         ]
         raise InvalidSpec("; ".join(faults)) from error
