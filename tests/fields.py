@@ -78,7 +78,10 @@ SPREAD = f"{POD}/topologySpreadConstraints"
 
 FIELDS: dict[str, Change] = {
     "model.name": Change(
-        "/models/other", variable("RERANK_MODEL", "/models/other") | variable("HF_HUB_OFFLINE", "1")
+        "/models/other",
+        variable("RERANK_MODEL", "/models/other")
+        | variable("HF_HUB_OFFLINE", "1")
+        | variable("HF_HUB_DISABLE_TELEMETRY", None),
     ),
     "model.revision": Change("v2", variable("RERANK_REVISION", "v2")),
     "model.family": Change("qwen3-reranker", variable("RERANK_FAMILY", "qwen3-reranker")),

@@ -34,6 +34,7 @@ containers:
   imagePullPolicy: IfNotPresent
   ports: [{name: http, containerPort: 8080, protocol: TCP}]
   env:
+  - {name: HF_HUB_DISABLE_TELEMETRY, value: "1"}
   - {name: HOME, value: /var/cache/rerank}
   - {name: LANG, value: C.UTF-8}
   - {name: PYTHONUTF8, value: "1"}

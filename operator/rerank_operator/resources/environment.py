@@ -76,6 +76,7 @@ def environment(reranker: RerankerService) -> dict[str, str]:
         values["HF_HUB_OFFLINE"] = 1
     else:
         values["HF_ENDPOINT"] = spec.model.hub_endpoint
+        values["HF_HUB_DISABLE_TELEMETRY"] = 1
     return {name: _text(value) for name, value in values.items() if value not in (None, "")}
 
 
