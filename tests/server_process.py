@@ -67,16 +67,19 @@ def server_process(
     *flags: str,
     environment: Mapping[str, str] | None = None,
     ready: bool = True,
+    port: int | None = None,
+    python: str | Path = sys.executable,
 ) -> Iterator[ServerProcess]:
-    """Run a server; its output goes to a file below `output`."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = output / f"server-{port}.log"
+    """Run a server; its output goes to a file below `output`. `python` has its requirements."""
+    if port is None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+    log = output / f"server-{time.monotonic_ns()}.log"
     own = {name: value for name, value in os.environ.items() if not name.startswith("RERANK_")} | {
         "PYTHONPATH": f"{ROOT / 'server'}:{ROOT / 'tests'}"
     }
-    command = [sys.executable, "-X", "dev", str(ROOT / "tests" / "standin_server.py")]
+    command = [str(python), "-X", "dev", str(ROOT / "tests" / "standin_server.py")]
     with log.open("wb") as file:
         process = subprocess.Popen(
             [*command, "--model", str(model), "--port", str(port), *flags],

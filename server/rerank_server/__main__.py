@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 import sys
 import threading
 import time
@@ -30,6 +31,18 @@ PROGRESS_SECONDS = 10
 
 class Server(uvicorn.Server):
     """uvicorn, with signals left to us: its own handlers end the process with 143, not 0."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the port."""
+        try:
+            await super().startup(sockets)
+        except SystemExit:
+            # uvicorn has logged the system's words.
+            log.error(
+                f"nothing can listen on {self.config.host} port {self.config.port}: end what "
+                "does, or give another RERANK_HOST or RERANK_PORT"
+            )
+            raise
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -74,6 +74,18 @@ def test_gpu_image_has_the_vllm_that_the_tests_run() -> None:
     assert of_image == of_tests
 
 
+def test_clients_in_the_documentation_are_those_that_the_tests_run() -> None:
+    rows = re.findall(
+        r"^\| `([a-z-]+)`.*?\| ([0-9.]+) \|", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE
+    )
+    locked = re.findall(
+        r"^([a-z-]+)==(\S+)", (ROOT / "requirements" / "clients.txt").read_text(), re.MULTILINE
+    )
+
+    assert len(rows) >= 20
+    assert set(rows) <= set(locked)
+
+
 def test_every_value_has_a_comment_above_it() -> None:
     lines = (CHART / "values.yaml").read_text().splitlines()
     keys = [number for number, line in enumerate(lines) if line.strip() and "#" not in line]
