@@ -162,7 +162,7 @@ async def _list_all(
 ) -> None:
     """List every kind, for as long as it takes, then ask for a pass of each service."""
     changed: set[Key] = set()
-    for kind in WATCHED_KINDS:
+    for kind in (*WATCHED_KINDS, *OPTIONAL_KINDS):
         while True:
             try:
                 changed |= store.replace(kind, *await cluster.list(kind, namespaces))

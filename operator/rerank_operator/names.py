@@ -39,19 +39,12 @@ NETWORK_POLICIES = Kind("networking.k8s.io/v1", "networkpolicies", "NetworkPolic
 POD_MONITORS = Kind("monitoring.coreos.com/v1", "podmonitors", "PodMonitor")
 PODS = Kind("v1", "pods", "Pod")
 
-# Of kinds that a cluster may lack. They are not watched, since a watch of a kind that goes ends the
-# process, or one that comes would not be noticed; the slow listing finds what others do to them.
-OPTIONAL_KINDS = (POD_MONITORS,)
-CHILD_KINDS = (
-    SERVICE_ACCOUNTS,
-    SERVICES,
-    DEPLOYMENTS,
-    DISRUPTION_BUDGETS,
-    NETWORK_POLICIES,
-    *OPTIONAL_KINDS,
-)
+CHILD_KINDS = (SERVICE_ACCOUNTS, SERVICES, DEPLOYMENTS, DISRUPTION_BUDGETS, NETWORK_POLICIES)
 WATCHED_KINDS = (RERANKERS, *CHILD_KINDS, PODS)
-KIND_BY_NAME = {kind.name: kind for kind in WATCHED_KINDS}
+# Kinds of children that a cluster may lack. They are not watched: kopf gives up when such a kind
+# goes, and does not see one come. The slow listing finds what others do to them.
+OPTIONAL_KINDS = (POD_MONITORS,)
+KIND_BY_NAME = {kind.name: kind for kind in (*WATCHED_KINDS, *OPTIONAL_KINDS)}
 
 # Condition types.
 READY = "Ready"
