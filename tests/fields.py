@@ -329,32 +329,37 @@ def spec_with(path: str, value: Any, others: Manifest | None = None) -> Manifest
     return spec
 
 
+def spec_schema() -> Manifest:
+    """Return the schema of the spec, as the API server has it."""
+    schema = build_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    spec: Manifest = schema["properties"]["spec"]
+    return spec
+
+
 def schema_paths() -> set[str]:
-    """Return each field of the schema that is no object of known fields; `[]` for items."""
-    version = build_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    return set(_schema_paths(version["properties"]["spec"], ""))
+    """Return the path of each leaf of it."""
+    return {path for path, _ in leaves(spec_schema())}
 
 
 def covered_paths() -> set[str]:
     """Return those of them that the values above set."""
-    version = build_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    spec = version["properties"]["spec"]
     return {
         path
         for name, change in FIELDS.items()
-        for path in _value_paths(spec, spec_with(name, change.value), "")
+        for path in _value_paths(spec_schema(), spec_with(name, change.value), "")
     }
 
 
-def _schema_paths(node: Manifest, path: str) -> Iterator[str]:
+def leaves(node: Manifest, path: str = "") -> Iterator[tuple[str, Manifest]]:
+    """Yield what is no object of known fields, with its path; `[]` stands for a list's items."""
     properties = _properties(node)
     if properties:
         for name, child in properties.items():
-            yield from _schema_paths(child, f"{path}.{name}" if path else name)
+            yield from leaves(child, f"{path}.{name}" if path else name)
     elif _properties(node.get("items", {})):
-        yield from _schema_paths(node["items"], f"{path}[]")
+        yield from leaves(node["items"], f"{path}[]")
     else:
-        yield path
+        yield path, node
 
 
 def _value_paths(node: Manifest, value: Any, path: str) -> Iterator[str]:

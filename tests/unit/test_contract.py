@@ -1,10 +1,12 @@
 """What the operator sets is what the server reads."""
 
+from collections.abc import Iterator
 from typing import Any, cast, get_args
 
 import pytest
 
 from builders import make_reranker
+from fields import leaves, spec_schema, spec_with
 from rerank_operator.api.model import Family
 from rerank_operator.api.variables import RESERVED_VARIABLES
 from rerank_operator.resources.deployment import build_deployment
@@ -107,6 +109,25 @@ def test_server_reads_the_value_as_it_was_meant(monkeypatch: pytest.MonkeyPatch,
     read = read_settings([]).model_dump(mode="json")
 
     assert read[name] == READ[name]
+
+
+def choices() -> Iterator[tuple[str, Any]]:
+    """Yield each field that has bounds or choices, with the values at its ends."""
+    for path, node in leaves(spec_schema()):
+        if "[]" in path:
+            continue
+        ends = [node[bound] for bound in ("minimum", "maximum") if bound in node]
+        yield from ((path, value) for value in [*ends, *node.get("enum", [])])
+
+
+@pytest.mark.parametrize(("path", "value"), list(choices()))
+def test_server_takes_whatever_the_schema_lets_through(
+    monkeypatch: pytest.MonkeyPatch, path: str, value: Any
+) -> None:
+    for name, text in contract(**spec_with(path, value)).items():
+        monkeypatch.setenv(name, text)
+
+    read_settings([])
 
 
 def test_families_are_those_of_the_server() -> None:
