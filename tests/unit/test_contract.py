@@ -7,11 +7,13 @@ import pytest
 
 from builders import make_reranker
 from fields import leaves, spec_schema, spec_with
+from rerank_operator.api.engine import RESERVED_ARGUMENTS
 from rerank_operator.api.model import Family
 from rerank_operator.api.variables import RESERVED_VARIABLES
 from rerank_operator.resources.deployment import build_deployment
 from rerank_operator.resources.environment import environment
 from rerank_operator.settings import Settings
+from rerank_server import settings
 from rerank_server.app import create_app
 from rerank_server.families import FAMILIES
 from rerank_server.settings import PREFIX, read_settings
@@ -132,6 +134,10 @@ def test_server_takes_whatever_the_schema_lets_through(
 
 def test_families_are_those_of_the_server() -> None:
     assert set(get_args(Family)) == {"auto", *FAMILIES}
+
+
+def test_engine_arguments_that_the_server_refuses_are_refused_by_the_schema() -> None:
+    assert set(vars(settings)["RESERVED"]) <= set(RESERVED_ARGUMENTS)
 
 
 def test_smallest_object_leaves_the_server_its_own_defaults(
