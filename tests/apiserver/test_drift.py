@@ -68,6 +68,17 @@ def test_edit_of_a_field_that_is_not_ours_is_kept(demo: Objects, plane: ControlP
     assert demo.child("Deployment")["spec"]["template"]["spec"]["priorityClassName"] == "high"
 
 
+def test_restart_for_a_rotated_secret_is_kept(demo: Objects, plane: ControlPlane) -> None:
+    demo.create(podTemplate={"annotations": {"mine": "1"}})
+    plane.kubectl("rollout", "restart", "deployment/demo", "-n", demo.namespace)
+
+    plane.patch(demo.path, {"spec": {"replicas": 2}})
+
+    eventually(lambda: demo.child("Deployment")["spec"]["replicas"] == 2)
+    annotations = demo.child("Deployment")["spec"]["template"]["metadata"]["annotations"]
+    assert set(annotations) == {"mine", "kubectl.kubernetes.io/restartedAt"}
+
+
 @pytest.mark.parametrize("kind", CHILDREN)
 def test_deleted_child_comes_back(demo: Objects, plane: ControlPlane, kind: str) -> None:
     demo.create(**ALL)
