@@ -19,9 +19,9 @@ from pydantic import ValidationError
 from rerank_operator import __version__, handlers
 from rerank_operator.api import parse
 from rerank_operator.cluster import Cluster, connect
-from rerank_operator.crd import build_crd
-from rerank_operator.errors import InvalidSpec, OperatorError
-from rerank_operator.names import RERANKERS, WATCHED_KINDS
+from rerank_operator.crd import build_crd, unknown_fields
+from rerank_operator.errors import InvalidSpec, NotFound, OperatorError, Refused
+from rerank_operator.names import OPTIONAL_KINDS, RERANKERS, WATCHED_KINDS
 from rerank_operator.reconcile import Reconciler
 from rerank_operator.resources import desired
 from rerank_operator.settings import Settings
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     scope.add_argument("--all-namespaces", action="store_true")
     commands.add_parser("crd", help="print the CustomResourceDefinition")
     render = commands.add_parser("render", help="print the children of RerankerServices in a file")
-    render.add_argument("-f", "--file", type=Path, required=True)
+    render.add_argument("-f", "--file", type=Path, required=True, help="a file; - reads stdin")
     return parser
 
 
@@ -85,9 +85,23 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _render(path: Path, settings: Settings) -> None:
-    for body in yaml.safe_load_all(path.read_text()):
-        if not isinstance(body, dict) or body.get("kind") != RERANKERS.name:
-            continue
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text()
+        documents = list(yaml.safe_load_all(text))
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        sys.exit(f"{path} cannot be read: {error}")
+    bodies = [
+        document
+        for document in documents
+        if isinstance(document, dict) and document.get("kind") == RERANKERS.name
+    ]
+    if not bodies:
+        sys.exit(f"{path} holds no {RERANKERS.name}: name a file that does")
+    for body in bodies:
+        if not isinstance(body.get("metadata"), dict) or not body["metadata"].get("name"):
+            sys.exit(f"{path}: metadata.name is not set: give the {RERANKERS.name} a name")
+        if unknown := unknown_fields(body):
+            sys.exit(f"{path}: unknown field {', '.join(unknown)}: correct it, or leave it out")
         try:
             children = desired(parse(body), settings)
         except InvalidSpec as error:
@@ -148,13 +162,16 @@ async def _list_all(
 ) -> None:
     """List every kind, for as long as it takes, then ask for a pass of each service."""
     changed: set[Key] = set()
-    for kind in WATCHED_KINDS:
+    for kind in (*WATCHED_KINDS, *OPTIONAL_KINDS):
         while True:
             try:
                 changed |= store.replace(kind, *await cluster.list(kind, namespaces))
                 break
             except OperatorError as error:
-                # NotFound: the CustomResourceDefinition is yet to be installed.
+                # Else NotFound means that our CustomResourceDefinition is yet to be installed.
+                if kind in OPTIONAL_KINDS and isinstance(error, (NotFound, Refused)):
+                    changed |= store.replace(kind, [], sys.maxsize)
+                    break
                 log.warning("cannot list", extra={"kind": kind.name, "error": str(error)})
                 await asyncio.sleep(RETRY_SECONDS)
     for key in store.keys() | changed:

@@ -94,6 +94,8 @@ async def on_reranker(event: kopf.RawEvent, memo: Memo, **_: Any) -> None:
 @kopf.on.event("apps/v1", "deployments")
 @kopf.on.event("v1", "services")
 @kopf.on.event("v1", "serviceaccounts")
+@kopf.on.event("policy/v1", "poddisruptionbudgets")
+@kopf.on.event("networking.k8s.io/v1", "networkpolicies")
 @kopf.on.event("v1", "pods")
 async def on_child(event: kopf.RawEvent, memo: Memo, **_: Any) -> None:
     """A child moved: the pass belongs to the object named in its label, before and after."""

@@ -11,6 +11,7 @@ from apiserver.objects import Objects
 from apiserver.operator_process import OperatorProcess
 
 ROOT = Path(__file__).parents[2]
+POD_MONITORS = Path(__file__).parent / "podmonitors.yaml"
 
 
 @pytest.fixture(scope="session")
@@ -19,10 +20,12 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with start_control_plane(tmp_path_factory.mktemp("controlplane")) as plane:
         plane.apply((ROOT / "manifests" / "crd.yaml").read_text())
         plane.apply((ROOT / "manifests" / "operator.yaml").read_text())
+        plane.apply(POD_MONITORS.read_text())
         plane.kubectl(
             "wait",
             "--for=condition=Established",
             "crd/rerankerservices.rerank.dev",
+            "crd/podmonitors.monitoring.coreos.com",
             "--timeout=30s",
         )
         yield plane

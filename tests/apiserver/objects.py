@@ -21,6 +21,11 @@ class Objects:
             "ServiceAccount": f"/api/v1/namespaces/{namespace}/serviceaccounts/demo",
             "Service": f"/api/v1/namespaces/{namespace}/services/demo",
             "Deployment": f"/apis/apps/v1/namespaces/{namespace}/deployments/demo",
+            "PodDisruptionBudget": f"/apis/policy/v1/namespaces/{namespace}"
+            "/poddisruptionbudgets/demo",
+            "NetworkPolicy": f"/apis/networking.k8s.io/v1/namespaces/{namespace}"
+            "/networkpolicies/demo",
+            "PodMonitor": f"/apis/monitoring.coreos.com/v1/namespaces/{namespace}/podmonitors/demo",
         }
 
     def create(self, **spec: Any) -> None:
@@ -29,6 +34,12 @@ class Objects:
         body["metadata"] = {"name": "demo"}
         self.plane.apply(yaml.safe_dump(body), self.namespace)
         eventually(lambda: self.get().get("status"))
+
+    def replace(self, spec: dict[str, Any]) -> None:
+        """Ask for something else altogether."""
+        headers = {"Content-Type": "application/json-patch+json"}
+        body = [{"op": "replace", "path": "/spec", "value": spec}]
+        self.plane.http.patch(self.path, json=body, headers=headers).raise_for_status()
 
     def get(self) -> dict[str, Any]:
         """Return it as it is now; {} when it is gone."""

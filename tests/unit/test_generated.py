@@ -30,6 +30,21 @@ def test_crd_of_the_chart_is_the_same_behind_its_switch() -> None:
     assert "".join(lines) == (ROOT / "manifests" / "crd.yaml").read_text()
 
 
+def test_reference_is_the_one_of_the_models() -> None:
+    printed = subprocess.run(
+        [sys.executable, ROOT / "tools" / "reference.py"],
+        env={"PYTHONPATH": str(ROOT / "operator")},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+    assert printed == (ROOT / "docs" / "reference.md").read_text()
+    links = set(re.findall(r"\(#([^)]+)\)", printed))
+    headings = [line[3:].lower() for line in printed.splitlines() if line.startswith("## ")]
+    assert links <= {re.sub(r"[^a-z0-9_-]", "", heading) for heading in headings}
+
+
 def test_schema_of_the_values_is_the_one_of_the_values() -> None:
     printed = subprocess.run(
         [sys.executable, ROOT / "tools" / "values_schema.py", CHART / "values.yaml"],
