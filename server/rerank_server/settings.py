@@ -1,13 +1,40 @@
 """Settings of one server process: RERANK_* environment variables, or flags of the same name."""
 
+import json
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "RERANK_"
+
+# Arguments of vLLM that would take others out of our hands, and what to set instead.
+RESERVED = {
+    name: f"set {PREFIX}{name.upper()}"
+    for name in (
+        "dtype",
+        "enforce_eager",
+        "gpu_memory_utilization",
+        "max_model_len",
+        "model",
+        "quantization",
+        "revision",
+        "tensor_parallel_size",
+        "trust_remote_code",
+    )
+} | {
+    "served_model_name": f"set {PREFIX}SERVED_NAME",
+    **{
+        name: "it follows from the model and its family"
+        for name in ("convert", "hf_config_path", "hf_overrides", "runner", "task", "tokenizer")
+    },
+    **{
+        name: "one engine process is served"
+        for name in ("data_parallel_size", "pipeline_parallel_size")
+    },
+}
 
 
 class Settings(BaseSettings):
@@ -47,6 +74,10 @@ class Settings(BaseSettings):
     tensor_parallel_size: Annotated[
         int, Field(ge=1, description="GPUs the model is spread over.")
     ] = 1
+    quantization: Annotated[
+        str | None,
+        Field(description="vLLM's name of a quantisation. Unset: what config.json says, or none."),
+    ] = None
     gpu_memory_utilization: Annotated[
         float, Field(gt=0, le=1, description="Share of the GPU's memory that vLLM may take.")
     ] = 0.9
@@ -54,6 +85,14 @@ class Settings(BaseSettings):
         bool | None,
         Field(description="Skip compilation and CUDA graphs. Unset: true on a CPU, else false."),
     ] = None
+    trust_remote_code: Annotated[
+        bool, Field(description="Run Python code that comes with the model.")
+    ] = False
+    engine_args: Annotated[
+        dict[str, Any],
+        NoDecode,
+        Field(description="More arguments for vLLM, as a JSON object by their Python names."),
+    ] = {}
     instruction: Annotated[
         str | None,
         Field(description="Instruction of requests that bring none. Unset: the family's own."),
@@ -66,6 +105,22 @@ class Settings(BaseSettings):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="Least level to log.")
     ] = "info"
+
+    @field_validator("engine_args", mode="before")
+    @classmethod
+    def _read_json(cls, text: object) -> object:
+        try:
+            return json.loads(text) if isinstance(text, str) else text
+        except ValueError as error:
+            raise ValueError(f"not JSON ({error})") from error
+
+    @field_validator("engine_args")
+    @classmethod
+    def _only_what_has_no_setting(cls, engine_args: dict[str, Any]) -> dict[str, Any]:
+        for name in engine_args:
+            if name in RESERVED:
+                raise ValueError(f"{name!r} is not for engine_args: {RESERVED[name]}")
+        return engine_args
 
     @property
     def name(self) -> str:
