@@ -2,6 +2,7 @@
 
 import argparse
 import ipaddress
+import json
 import os
 import re
 import sys
@@ -11,12 +12,45 @@ from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import regex
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rerank_server import __version__
 
 PREFIX = "RERANK_"
+
+# Arguments of vLLM that would take others out of our hands, and what to set instead.
+RESERVED = {
+    name: f"set {PREFIX}{name.upper()}"
+    for name in (
+        "dtype",
+        "enforce_eager",
+        "gpu_memory_utilization",
+        "max_model_len",
+        "model",
+        "quantization",
+        "revision",
+        "tensor_parallel_size",
+        "trust_remote_code",
+    )
+} | {
+    "served_model_name": f"set {PREFIX}SERVED_NAME",
+    **{
+        name: "it follows from the model and its family"
+        for name in ("convert", "hf_config_path", "hf_overrides", "runner", "task", "tokenizer")
+    },
+    **{
+        name: "one engine process is served"
+        for name in ("data_parallel_size", "pipeline_parallel_size")
+    },
+}
 
 
 def _listed(value: Any) -> Any:
@@ -102,6 +136,10 @@ class Settings(BaseSettings):
     tensor_parallel_size: Annotated[
         int, Field(ge=1, description="GPUs the model is spread over.")
     ] = 1
+    quantization: Annotated[
+        str | None,
+        Field(description="vLLM's name of a quantisation. Unset: what config.json says, or none."),
+    ] = None
     gpu_memory_utilization: Annotated[
         float, Field(gt=0, le=1, description="Share of the GPU's memory that vLLM may take.")
     ] = 0.9
@@ -109,6 +147,14 @@ class Settings(BaseSettings):
         bool | None,
         Field(description="Skip compilation and CUDA graphs. Unset: true on a CPU, else false."),
     ] = None
+    trust_remote_code: Annotated[
+        bool, Field(description="Run Python code that comes with the model.")
+    ] = False
+    engine_args: Annotated[
+        dict[str, Any],
+        NoDecode,
+        Field(description="More arguments for vLLM, as a JSON object by their Python names."),
+    ] = {}
     instruction: Annotated[
         str | None,
         Field(description="Instruction of requests that bring none. Unset: the family's own."),
@@ -215,6 +261,22 @@ class Settings(BaseSettings):
         """Every token that is let in; none means that none is asked for."""
         lines = self.api_token.get_secret_value().splitlines() if self.api_token else []
         return [line.strip() for line in lines if line.strip()]
+
+    @field_validator("engine_args", mode="before")
+    @classmethod
+    def _read_json(cls, text: object) -> object:
+        try:
+            return json.loads(text) if isinstance(text, str) else text
+        except ValueError as error:
+            raise ValueError(f"not JSON ({error})") from error
+
+    @field_validator("engine_args")
+    @classmethod
+    def _only_what_has_no_setting(cls, engine_args: dict[str, Any]) -> dict[str, Any]:
+        for name in engine_args:
+            if name in RESERVED:
+                raise ValueError(f"{name!r} is not for engine_args: {RESERVED[name]}")
+        return engine_args
 
     @property
     def name(self) -> str:

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from rerank_server.settings import Settings, read_settings
@@ -174,3 +176,46 @@ def test_unknown_flag_is_named(capsys: pytest.CaptureFixture[str]) -> None:
         read_settings(["--model", "m", "--max-modellen", "3"])
 
     assert "--max-modellen" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("max_model_len", "set RERANK_MAX_MODEL_LEN"),
+        ("hf_overrides", "it follows from the model and its family"),
+        ("data_parallel_size", "one engine process is served"),
+    ],
+)
+def test_engine_argument_with_a_setting_of_its_own_is_refused(
+    name: str, remedy: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RERANK_ENGINE_ARGS", json.dumps({name: 2}))
+
+    with pytest.raises(SystemExit):
+        read_settings(["--model", "m"])
+
+    told = capsys.readouterr().err
+    assert "RERANK_ENGINE_ARGS (--engine-args)" in told
+    assert f"'{name}' is not for engine_args: {remedy}" in told
+
+
+def test_engine_arguments_are_a_json_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = '{"max_num_seqs": 512, "compilation_config": {"mode": 0}, "seed": null}'
+    monkeypatch.setenv("RERANK_ENGINE_ARGS", text)
+
+    from_environment = read_settings(["--model", "m"]).engine_args
+    from_flag = read_settings(["--model", "m", "--engine-args", text]).engine_args
+
+    assert from_environment == from_flag == json.loads(text)
+
+
+@pytest.mark.parametrize("text", ["max_num_seqs=512", "{", "[1]", "7"])
+def test_engine_arguments_that_are_no_object_are_refused(
+    text: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RERANK_ENGINE_ARGS", text)
+
+    with pytest.raises(SystemExit):
+        read_settings(["--model", "m"])
+
+    assert "RERANK_ENGINE_ARGS (--engine-args) is" in capsys.readouterr().err
