@@ -211,6 +211,7 @@ def engine_arguments(settings: Settings, checkpoint: Checkpoint) -> AsyncEngineA
                 + (f"did you mean {near[0]!r}?" if near else "take it out")
             )
     eager = settings.enforce_eager
+    own = CPU_ARGUMENTS if current_platform.is_cpu() else {}
     return AsyncEngineArgs(
         model=str(checkpoint.path),
         tokenizer=str(checkpoint.directory),
@@ -224,9 +225,7 @@ def engine_arguments(settings: Settings, checkpoint: Checkpoint) -> AsyncEngineA
         gpu_memory_utilization=settings.gpu_memory_utilization,
         trust_remote_code=settings.trust_remote_code,
         enforce_eager=current_platform.is_cpu() if eager is None else eager,
-        **CPU_ARGUMENTS | settings.engine_args
-        if current_platform.is_cpu()
-        else settings.engine_args,
+        **own | settings.engine_args,
     )
 
 
