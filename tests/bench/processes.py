@@ -14,7 +14,6 @@ from pathlib import Path
 
 import psutil
 
-from rerank_server.engines.environment import DEFAULTS
 from rerank_server.families import QWEN3
 
 ROOT = Path(__file__).parents[2]
@@ -91,14 +90,14 @@ def _process(command: Sequence[str], path: str, log: Path) -> Iterator[Server]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    environment = (
-        os.environ
-        | DEFAULTS
-        | {
-            "PYTHONPATH": f"{ROOT / 'server'}:{ROOT / 'tests'}",
-            "STANDIN_PAIRS_PER_SECOND": "1e9",
-        }
-    )
+    environment = os.environ | {
+        "PYTHONPATH": f"{ROOT / 'server'}:{ROOT / 'tests'}",
+        "STANDIN_PAIRS_PER_SECOND": "1e9",
+        # The same for both; all else is each one's own default.
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+    }
     with (
         log.open("wb") as output,
         subprocess.Popen(
