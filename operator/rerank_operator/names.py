@@ -35,6 +35,8 @@ DEPLOYMENTS = Kind("apps/v1", "deployments", "Deployment")
 SERVICES = Kind("v1", "services", "Service")
 SERVICE_ACCOUNTS = Kind("v1", "serviceaccounts", "ServiceAccount")
 PODS = Kind("v1", "pods", "Pod")
+# Says which of several operators is at work. Neither watched nor a child.
+LEASES = Kind("coordination.k8s.io/v1", "leases", "Lease")
 
 CHILD_KINDS = (SERVICE_ACCOUNTS, SERVICES, DEPLOYMENTS)
 WATCHED_KINDS = (RERANKERS, *CHILD_KINDS, PODS)
