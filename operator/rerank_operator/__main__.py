@@ -7,20 +7,25 @@ import logging
 import os
 import random
 import signal
+import socket
 import sys
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
-import kopf
 import yaml
 from pydantic import ValidationError
 
 from rerank_operator import __version__, handlers
 from rerank_operator.api import parse
-from rerank_operator.cluster import Cluster, connect
+from rerank_operator.cluster import Cluster, Fence, connect, open_fence
 from rerank_operator.crd import build_crd
-from rerank_operator.errors import InvalidSpec, OperatorError
+from rerank_operator.election import Election
+from rerank_operator.errors import InvalidSpec, LeaseLost, OperatorError
+from rerank_operator.health import Health, Watches, serve
+from rerank_operator.metrics import Metrics
 from rerank_operator.names import RERANKERS, WATCHED_KINDS
 from rerank_operator.reconcile import Reconciler
 from rerank_operator.resources import desired
@@ -33,6 +38,11 @@ log = logging.getLogger("rerank_operator")
 # kopf lists for itself after we did and keeps quiet about what was deleted in between.
 SECOND_LISTING_SECONDS = 30.0
 RETRY_SECONDS = 2.0
+# On a signal, passes under way may end; Kubernetes kills half a minute after it.
+DRAIN_SECONDS = 10.0
+STOP_SECONDS = 25
+# What is said once for each of many objects, or at each try, is written this often.
+REPEAT_SECONDS = 30.0
 
 
 def main() -> None:
@@ -48,11 +58,11 @@ def main() -> None:
     _log_as_json(settings.log_level)
     try:
         asyncio.run(_run(settings))
-    except asyncio.CancelledError:
-        return
-    except BaseExceptionGroup as group:
-        for error in group.exceptions:
-            log.error("operator stopped by a failure", exc_info=error)
+    except LeaseLost as error:
+        log.error("lease lost", extra={"error": str(error)})
+        sys.exit(1)
+    except Exception as error:
+        log.error("operator stopped by a failure", exc_info=error)
         sys.exit(1)
 
 
@@ -101,32 +111,113 @@ def _yaml(manifest: dict[str, object]) -> str:
 
 
 async def _run(settings: Settings) -> None:
-    """Run until SIGTERM, or until a part of the operator fails."""
+    """Run until a signal, or until a part of the operator fails.
+
+    Raises:
+        LeaseLost: another operator is at work.
+    """
     # For peering, which is off. Without it kopf looks its user up in passwd, and has none there.
     os.environ.setdefault("POD_ID", "rerank-operator")
+    stop = asyncio.Event()
     # As process 1 of a container, a program without a handler never gets the signal.
-    task = asyncio.current_task()
-    if task is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    async with connect() as cluster, asyncio.TaskGroup() as group:
-        store = Store()
-        queue = WorkQueue(_guarded(Reconciler(store, cluster, settings, lambda: datetime.now(UTC))))
-        helpers = [group.create_task(queue.run(settings.workers), name="queue")]
-        log.info("starting", extra={"version": __version__, "namespaces": settings.namespaces})
-        await _list_all(cluster, store, queue, settings.namespaces)
-        helpers.append(group.create_task(_resync(cluster, store, queue, settings), name="resync"))
-        log.info("watching", extra={"services": len(store.keys())})
-        await kopf.operator(
-            settings=handlers.build_settings(),
-            memo=handlers.Memo(store, queue),
-            clusterwide=not settings.namespaces,
-            namespaces=settings.namespaces,
-            liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz"
-            if settings.health_port
-            else None,
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    metrics, watches, store = Metrics(), Watches(), Store()
+    fence = Fence() if settings.lease else open_fence()
+    # Unlike the pod's name it is another one after each start, and belongs to one process alone.
+    identity = f"{socket.gethostname()}_{uuid4().hex[:8]}"
+    async with connect(identity, fence, metrics) as cluster:
+        reconciler = Reconciler(store, cluster, settings, lambda: datetime.now(UTC))
+        queue = WorkQueue(_guarded(reconciler), metrics=metrics)
+        election = _election(cluster, settings, identity, fence)
+        lease_silent_seconds = election.silent_seconds if election else lambda: 0.0
+        metrics.leader.labels(settings.lease).set_function(fence.is_open)
+        health = Health(queue, watches, lease_silent_seconds, cluster.answers)
+        memo = handlers.Memo(store, queue, watches, metrics)
+        log.info(
+            "starting",
+            extra={
+                "version": __version__,
+                "namespaces": settings.namespaces,
+                "identity": identity,
+            },
         )
-        for helper in helpers:
-            helper.cancel()
+        async with serve(health, metrics, settings.health_port, settings.metrics_port):
+            tasks = [
+                asyncio.create_task(stop.wait(), name="stop"),
+                asyncio.create_task(_lead(election, queue, settings.workers), name="lead"),
+                asyncio.create_task(_watch(cluster, memo, health, settings, stop), name="watch"),
+            ]
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            # Whatever hangs from here on does not outlive this: the default action is to end.
+            signal.alarm(STOP_SECONDS)
+            drained = await queue.drain(DRAIN_SECONDS)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            # A write that was cut off may still take effect: then the Lease runs out by itself.
+            if election and drained:
+                await election.release()
+            for task in done:
+                task.result()
+
+
+def _election(cluster: Cluster, settings: Settings, identity: str, fence: Fence) -> Election | None:
+    namespace, _, name = settings.lease.partition("/")
+    return Election(cluster, namespace, name, identity, fence) if name else None
+
+
+async def _lead(election: Election | None, queue: WorkQueue[Key], workers: int) -> None:
+    """Work on the queue, for as long as no other operator does.
+
+    Raises:
+        LeaseLost: another operator does.
+    """
+    if election is None:
+        await queue.run(workers)
+        return
+    await election.acquire()
+    working = asyncio.create_task(queue.run(workers), name="queue")
+    renewing = asyncio.create_task(election.hold(), name="renew")
+    try:
+        done, _ = await asyncio.wait({working, renewing}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        working.cancel()
+        renewing.cancel()
+        await asyncio.gather(working, renewing, return_exceptions=True)
+
+
+async def _watch(
+    cluster: Cluster,
+    memo: handlers.Memo,
+    health: Health,
+    settings: Settings,
+    stop: asyncio.Event,
+) -> None:
+    """List and watch for ever, also on an operator that stands by.
+
+    kopf gives up on a watch that is answered in a way it does not know, such as 410 to a listing
+    or 404 for a definition that was deleted. Then all is listed and watched anew.
+    """
+    pauses = iter(handlers.Backoffs())
+    while True:
+        health.synced = False
+        await _list_all(cluster, memo.store, memo.queue, settings.namespaces)
+        health.synced = True
+        log.info("watching", extra={"services": len(memo.store.keys())})
+        began = time.monotonic()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_resync(cluster, memo, settings), name="resync")
+                await handlers.watch(memo, settings.namespaces, stop.set)
+        except* Exception as errors:
+            if time.monotonic() - began > SECOND_LISTING_SECONDS:
+                pauses = iter(handlers.Backoffs())
+            for error in errors.exceptions:
+                log.warning("watching anew", extra={"error": f"{type(error).__name__}: {error}"})
+        await asyncio.sleep(next(pauses))
 
 
 def _guarded(reconciler: Reconciler) -> Callable[[Key], Awaitable[bool]]:
@@ -161,14 +252,43 @@ async def _list_all(
         queue.add(key)
 
 
-async def _resync(
-    cluster: Cluster, store: Store, queue: WorkQueue[Key], settings: Settings
-) -> None:
-    seconds = SECOND_LISTING_SECONDS
+async def _resync(cluster: Cluster, memo: handlers.Memo, settings: Settings) -> None:
+    seconds = min(SECOND_LISTING_SECONDS, settings.resync_seconds)
     while True:
         await asyncio.sleep(seconds)
-        await _list_all(cluster, store, queue, settings.namespaces)
+        await _list_all(cluster, memo.store, memo.queue, settings.namespaces)
         seconds = settings.resync_seconds * random.uniform(0.9, 1.1)
+
+
+class Seldom(logging.Filter):
+    """Lets what an absent API server makes everybody say through now and then, as a warning.
+
+    kopf logs each retry of each watch as an error, and the passes of a thousand objects fail alike.
+    """
+
+    _MESSAGES = (
+        "failed; will retry: ",
+        "API server unavailable, will retry",
+        "cannot list",
+        "cannot take the lease",
+        "not well",
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        kind = next((text for text in self._MESSAGES if text in message), None)
+        if kind is None:
+            return True
+        if record.created < self._next.get(kind, 0):
+            return False
+        self._next[kind] = record.created + REPEAT_SECONDS
+        record.levelno = min(record.levelno, logging.WARNING)
+        record.levelname = logging.getLevelName(record.levelno)
+        return True
 
 
 class _JsonFormatter(logging.Formatter):
@@ -193,6 +313,7 @@ class _JsonFormatter(logging.Formatter):
 def _log_as_json(level: str) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_JsonFormatter())
+    handler.addFilter(Seldom())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("rerank_operator").setLevel(level)
 

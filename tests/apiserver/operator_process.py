@@ -39,12 +39,13 @@ class OperatorProcess:
     def launch(self) -> None:
         """Return at once."""
         self._starts += 1
-        (port,) = free_ports(1)
+        self.port, self.metrics_port = free_ports(2)
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(SOURCE),
             "KUBECONFIG": str(self._plane.kubeconfig(self._user)),
-            "RERANK_OPERATOR_HEALTH_PORT": str(port),
+            "RERANK_OPERATOR_HEALTH_PORT": str(self.port),
+            "RERANK_OPERATOR_METRICS_PORT": str(self.metrics_port),
             "RERANK_OPERATOR_LOG_LEVEL": "DEBUG",
         }
         # `env -i` keeps this machine's own settings, proxies above all, away from it.
@@ -60,11 +61,14 @@ class OperatorProcess:
         ]
         process = self._stack.enter_context(daemon(command, self.log))
         self._process = process
-        self._url = f"http://127.0.0.1:{port}/healthz"
 
     def wait(self) -> None:
-        """Return once it watches; it is healthy from then on."""
-        eventually(lambda: httpx.get(self._url, trust_env=False).status_code == 200, seconds=60)
+        """Return once it watches."""
+        eventually(lambda: self.probe("readyz").status_code == 200, seconds=60)
+
+    def probe(self, path: str) -> httpx.Response:
+        """Return what it answers a probe."""
+        return httpx.get(f"http://127.0.0.1:{self.port}/{path}", trust_env=False)
 
     def running(self) -> bool:
         """Tell whether the process of the last start is still there."""

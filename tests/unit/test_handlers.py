@@ -1,34 +1,27 @@
 from itertools import islice
 from typing import Any
 
-import kopf
-import pytest
-
 from builders import make_body
-from rerank_operator.handlers import (
-    STUCK_SECONDS,
-    Backoffs,
-    Memo,
-    build_settings,
-    on_reranker,
-    probe,
-)
+from rerank_operator.handlers import Backoffs, Memo, build_settings, on_reranker
+from rerank_operator.health import Watches
+from rerank_operator.metrics import Metrics
 from rerank_operator.store import Key, Store
 from rerank_operator.workqueue import WorkQueue
 
 
 class Queue(WorkQueue[Key]):
-    """Notes what is added, and says how long it has been busy."""
+    """Notes what is added."""
 
-    def __init__(self, seconds: float = 0) -> None:
+    def __init__(self) -> None:
         self.added: list[tuple[Key, bool]] = []
-        self.seconds = seconds
 
     def add(self, key: Key, urgent: bool = False) -> None:
         self.added.append((key, urgent))
 
-    def longest_running_seconds(self) -> float:
-        return self.seconds
+
+def make_memo(queue: Queue) -> Memo:
+    """Return a memo whose queue is this one."""
+    return Memo(Store(), queue, Watches(), Metrics())
 
 
 def called(handler: Any, **arguments: Any) -> Any:
@@ -38,7 +31,7 @@ def called(handler: Any, **arguments: Any) -> Any:
 
 async def test_event_becomes_a_key() -> None:
     queue = Queue()
-    memo = Memo(Store(), queue)
+    memo = make_memo(queue)
     body = make_body()
 
     await called(on_reranker, event={"type": "ADDED", "object": body}, memo=memo)
@@ -49,7 +42,7 @@ async def test_event_becomes_a_key() -> None:
 
 async def test_only_another_generation_is_urgent() -> None:
     queue = Queue()
-    memo = Memo(Store(), queue)
+    memo = make_memo(queue)
     bodies = [
         make_body(),
         make_body(version=2) | {"status": {"replicas": 1}},
@@ -61,13 +54,6 @@ async def test_only_another_generation_is_urgent() -> None:
         await called(on_reranker, event={"type": "MODIFIED", "object": body}, memo=memo)
 
     assert [urgent for _, urgent in queue.added] == [True, False, True, True]
-
-
-async def test_probe_fails_when_a_pass_does_not_end() -> None:
-    assert await called(probe, memo=Memo(Store(), Queue())) == "ok"
-
-    with pytest.raises(kopf.PermanentError):
-        await called(probe, memo=Memo(Store(), Queue(seconds=STUCK_SECONDS + 1)))
 
 
 def test_backoffs_start_anew_each_time_and_never_end() -> None:
