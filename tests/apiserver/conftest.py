@@ -28,6 +28,23 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
         yield plane
 
 
+@pytest.fixture
+def bare(tmp_path: Path) -> Iterator[ControlPlane]:
+    """A control plane of the test's own, with the operator's rights and without our CRD."""
+    with start_control_plane(tmp_path) as plane:
+        plane.apply((ROOT / "manifests" / "operator.yaml").read_text())
+        yield plane
+
+
+@pytest.fixture
+def own(bare: ControlPlane) -> ControlPlane:
+    """The same with our CRD."""
+    bare.apply((ROOT / "manifests" / "crd.yaml").read_text())
+    established = ("--for=condition=Established", "crd/rerankerservices.rerank.dev")
+    bare.kubectl("wait", *established, "--timeout=30s")
+    return bare
+
+
 @pytest.fixture(scope="session")
 def operator(plane: ControlPlane) -> Iterator[OperatorProcess]:
     """The operator, running as the chart's service account."""

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -117,6 +118,18 @@ class ControlPlane:
         """Return the audit log's entries of one user, oldest first."""
         entries = read_lines(self._commands.audit_log)
         return [entry for entry in entries if entry["user"]["username"] == user]
+
+    def writers(self, namespace: str) -> list[tuple[str, datetime, datetime]]:
+        """Return which operator wrote there, by its identity, and each write's start and end."""
+        return [
+            (
+                entry["userAgent"].partition("(")[2].rstrip(")"),
+                datetime.fromisoformat(entry["requestReceivedTimestamp"]),
+                datetime.fromisoformat(entry["stageTimestamp"]),
+            )
+            for entry in self.calls(OPERATOR_USER)
+            if entry["verb"] in WRITES and entry["objectRef"].get("namespace") == namespace
+        ]
 
     def writes(self, namespace: str) -> list[str]:
         """Return what the operator has written in a namespace: verb, resource and name."""

@@ -1,6 +1,8 @@
 """The real operator as a process of its own."""
 
 import os
+import signal
+import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,12 +24,18 @@ SOURCE = Path(__file__).parents[2] / "operator"
 
 
 class OperatorProcess:
-    """Starts, stops and asks one operator that watches all namespaces."""
+    """Starts, stops and asks one operator that watches all namespaces.
 
-    def __init__(self, plane: ControlPlane, *arguments: str, user: str = OPERATOR) -> None:
+    `settings` are those of the operator, by the names of their fields.
+    """
+
+    def __init__(
+        self, plane: ControlPlane, *arguments: str, user: str = OPERATOR, **settings: str
+    ) -> None:
         self._plane = plane
         self._arguments = arguments
         self._user = user
+        self._settings = settings
         self._stack = ExitStack()
         self._starts = 0
 
@@ -47,6 +55,7 @@ class OperatorProcess:
             "RERANK_OPERATOR_HEALTH_PORT": str(self.port),
             "RERANK_OPERATOR_METRICS_PORT": str(self.metrics_port),
             "RERANK_OPERATOR_LOG_LEVEL": "DEBUG",
+            **{f"RERANK_OPERATOR_{name.upper()}": text for name, text in self._settings.items()},
         }
         # `env -i` keeps this machine's own settings, proxies above all, away from it.
         command = [
@@ -73,6 +82,30 @@ class OperatorProcess:
     def running(self) -> bool:
         """Tell whether the process of the last start is still there."""
         return self._process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send the process a signal."""
+        self._process.send_signal(number)
+
+    def exit_code(self, seconds: float = 20) -> int:
+        """Wait for the process to end by itself, and return what with."""
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {seconds} s") from None
+
+    @property
+    def identity(self) -> str:
+        """What it calls itself in the Lease and in the audit log."""
+        started = eventually(lambda: [r for r in self.records() if r["message"] == "starting"])
+        identity: str = started[0]["identity"]
+        return identity
+
+    def metric(self, name: str) -> float:
+        """Return the value of a metric; `name` is with its labels, as it is printed."""
+        text = httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics", trust_env=False).text
+        values = [line.rpartition(" ") for line in text.splitlines()]
+        return next(float(value) for key, _, value in values if key == name)
 
     def stop(self) -> None:
         """End it with SIGTERM."""
