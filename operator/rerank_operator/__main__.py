@@ -9,7 +9,6 @@ import random
 import signal
 import socket
 import sys
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +40,8 @@ RETRY_SECONDS = 2.0
 # On a signal, passes under way may end; Kubernetes kills half a minute after it.
 DRAIN_SECONDS = 10.0
 STOP_SECONDS = 25
+# After the last that matters, for closing connections.
+END_SECONDS = 5
 # What is said once for each of many objects, or at each try, is written this often.
 REPEAT_SECONDS = 30.0
 
@@ -158,6 +159,7 @@ async def _run(settings: Settings) -> None:
             # A write that was cut off may still take effect: then the Lease runs out by itself.
             if election and drained:
                 await election.release()
+            signal.alarm(END_SECONDS)
             for task in done:
                 task.result()
 
@@ -190,34 +192,15 @@ async def _lead(election: Election | None, queue: WorkQueue[Key], workers: int) 
 
 
 async def _watch(
-    cluster: Cluster,
-    memo: handlers.Memo,
-    health: Health,
-    settings: Settings,
-    stop: asyncio.Event,
+    cluster: Cluster, memo: handlers.Memo, health: Health, settings: Settings, stop: asyncio.Event
 ) -> None:
-    """List and watch for ever, also on an operator that stands by.
-
-    kopf gives up on a watch that is answered in a way it does not know, such as 410 to a listing
-    or 404 for a definition that was deleted. Then all is listed and watched anew.
-    """
-    pauses = iter(handlers.Backoffs())
-    while True:
-        health.synced = False
-        await _list_all(cluster, memo.store, memo.queue, settings.namespaces)
-        health.synced = True
-        log.info("watching", extra={"services": len(memo.store.keys())})
-        began = time.monotonic()
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(_resync(cluster, memo, settings), name="resync")
-                await handlers.watch(memo, settings.namespaces, stop.set)
-        except* Exception as errors:
-            if time.monotonic() - began > SECOND_LISTING_SECONDS:
-                pauses = iter(handlers.Backoffs())
-            for error in errors.exceptions:
-                log.warning("watching anew", extra={"error": f"{type(error).__name__}: {error}"})
-        await asyncio.sleep(next(pauses))
+    """List and watch for ever, also on an operator that stands by."""
+    await _list_all(cluster, memo.store, memo.queue, settings.namespaces)
+    health.synced = True
+    log.info("watching", extra={"services": len(memo.store.keys())})
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_resync(cluster, memo, settings), name="resync")
+        group.create_task(handlers.watch(memo, settings.namespaces, stop.set), name="kopf")
 
 
 def _guarded(reconciler: Reconciler) -> Callable[[Key], Awaitable[bool]]:
@@ -257,6 +240,7 @@ async def _resync(cluster: Cluster, memo: handlers.Memo, settings: Settings) -> 
     while True:
         await asyncio.sleep(seconds)
         await _list_all(cluster, memo.store, memo.queue, settings.namespaces)
+        log.debug("listed again", extra={"services": len(memo.store.keys())})
         seconds = settings.resync_seconds * random.uniform(0.9, 1.1)
 
 

@@ -6,11 +6,11 @@ import random
 import signal
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import kopf
+from aiohttp import ClientHandlerType, ClientMiddlewareType
 
 from rerank_operator.cluster import api_path, count_requests
 from rerank_operator.health import Watches
@@ -19,6 +19,10 @@ from rerank_operator.names import CHILD_KINDS, OWNER_LABEL, PODS, RERANKERS, WAT
 from rerank_operator.store import Key, Store, owner_key
 from rerank_operator.workqueue import WorkQueue
 
+# Of the answers that refuse: log in again, and try again.
+_KNOWN_TO_KOPF = {401, 403, 429}
+# kopf gives its handlers two seconds to end.
+END_SECONDS = 4.0
 # Least time between two logins, when the API server no longer knows who we are.
 LOGIN_SECONDS = 2.0
 
@@ -69,7 +73,7 @@ async def watch(memo: Memo, namespaces: Collection[str], on_signal: Callable[[],
     """Watch all kinds, in all namespaces or in those named, until cancelled.
 
     Raises:
-        Exception: kopf gave up, on a kind whose definition is gone for instance.
+        Exception: kopf gave up, on an error in a watch for instance.
     """
     scopes: Collection[str | None] = namespaces or [None]
     memo.watches.expect(api_path(kind, scope) for kind in WATCHED_KINDS for scope in scopes)
@@ -82,24 +86,16 @@ async def watch(memo: Memo, namespaces: Collection[str], on_signal: Callable[[],
     # kopf has just taken these for itself.
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    # Not by `run_tasks`: to end, it cancels every task there is, the passes under way among them.
     try:
-        await kopf.run_tasks(tasks, ignored=_Everything())
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        memo.watches.expect(())
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=END_SECONDS)
+    for task in done:
+        task.result()
     raise RuntimeError("kopf has ended by itself")
-
-
-class _Everything(Collection[Any]):
-    """Holds any task. kopf ends, with itself, every task that began after it and is not in here."""
-
-    def __contains__(self, _: object) -> bool:
-        return True
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
 
 
 @kopf.on.login()
@@ -118,7 +114,8 @@ async def login(memo: Memo, **arguments: Any) -> kopf.AiohttpSession | None:
         aiohttp_session=aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
             headers=info.as_http_headers(),
-            trace_configs=[count_requests(memo.metrics), _note_answers(memo.watches)],
+            trace_configs=[count_requests(memo.metrics)],
+            middlewares=[outlast(memo.watches)],
         ),
     )
 
@@ -134,15 +131,29 @@ def _credentials(**arguments: Any) -> kopf.ConnectionInfo | None:
     return replace(info, server=f"https://{host}:{port}")
 
 
-def _note_answers(watches: Watches) -> aiohttp.TraceConfig:
-    async def on_end(
-        _: aiohttp.ClientSession, __: SimpleNamespace, end: aiohttp.TraceRequestEndParams
-    ) -> None:
-        watches.note(end.url.path, end.url.query.get("watch") == "true", end.response.status)
+def outlast(watches: Watches) -> ClientMiddlewareType:
+    """Return what keeps answers from kopf that it does not know: it gives up on them for good.
 
-    config = aiohttp.TraceConfig()
-    config.on_request_end.append(on_end)
-    return config
+    That a version or a page is too old (410) is answered by beginning at the present. Whatever
+    else refuses a listing or a watch, a definition that was deleted say, is tried again later.
+    """
+
+    async def middleware(
+        request: aiohttp.ClientRequest, handler: ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        response = await handler(request)
+        if response.status == 410:
+            response.close()
+            request.url = request.url.without_query_params("continue", "resourceVersion")
+            response = await handler(request)
+        is_watch = request.url.query.get("watch") == "true"
+        expected = watches.note(request.url.path, is_watch, response.status)
+        if expected and 400 <= response.status < 500 and response.status not in _KNOWN_TO_KOPF:
+            response.close()
+            raise aiohttp.ClientConnectionError(f"{response.status} {response.reason}")
+        return response
+
+    return middleware
 
 
 @kopf.on.event(RERANKERS.api_version, RERANKERS.plural)

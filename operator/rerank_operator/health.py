@@ -6,7 +6,7 @@ work: an API server that is away makes it not ready, and no restart would bring 
 
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Protocol
 
@@ -37,6 +37,7 @@ class Watches:
         self._clock = clock
         self._opened: dict[str, float] = {}
         self._answered: dict[str, float] = {}
+        self._refused: dict[str, int] = {}
 
     def expect(self, paths: Iterable[str]) -> None:
         """Count from now on: these are about to be watched."""
@@ -44,26 +45,34 @@ class Watches:
         self._opened = dict.fromkeys(paths, now)
         self._answered = dict(self._opened)
 
-    def note(self, path: str, is_watch: bool, status: int) -> None:
-        """Take in the answer to a request for a listing or a watch."""
-        if path in self._answered:
-            self._answered[path] = self._clock()
-            if is_watch and status < 400:
-                self._opened[path] = self._clock()
+    def note(self, path: str, is_watch: bool, status: int) -> bool:
+        """Take in the answer to a request. Return whether it is for one of the watches."""
+        if path not in self._answered:
+            return False
+        now = self._clock()
+        self._answered[path] = now
+        self._refused.pop(path, None)
+        if status >= 400:
+            self._refused[path] = status
+        elif is_watch:
+            self._opened[path] = now
+        return True
 
-    def silent(self) -> tuple[str, float]:
-        """Return the path that was opened longest ago, and how long; "" and 0 without any."""
-        return self._oldest(self._opened)
+    def obstacle(self) -> str | None:
+        """Return which watch does not do its work, as a sentence; None if each does."""
+        for path, status in self._refused.items():
+            return f"the watch of {path} is answered with {status}"
+        return self._overdue(self._opened, SILENT_SECONDS, "has been silent")
 
-    def dead(self) -> tuple[str, float]:
-        """Return the path that got no answer for longest, and for how long."""
-        return self._oldest(self._answered)
+    def ailment(self) -> str | None:
+        """Return which watch gets no answer at all, as a sentence; None if each does."""
+        return self._overdue(self._answered, DEAD_SECONDS, "has had no answer")
 
-    def _oldest(self, times: dict[str, float]) -> tuple[str, float]:
-        if not times:
-            return "", 0.0
-        path = min(times, key=lambda path: times[path])
-        return path, self._clock() - times[path]
+    def _overdue(self, times: Mapping[str, float], limit: float, verdict: str) -> str | None:
+        path = min(times, key=lambda path: times[path], default=None)
+        if path is None or (seconds := self._clock() - times[path]) <= limit:
+            return None
+        return f"the watch of {path} {verdict} for {seconds:.0f} s"
 
 
 class Queue(Protocol):
@@ -92,12 +101,7 @@ class Health:
         """Return what a restart may mend, as a sentence; None when alive."""
         if (seconds := self._queue.longest_running_seconds()) > STUCK_SECONDS:
             return f"a pass has been running for {seconds:.0f} s"
-        reason = None
-        path, seconds = self._watches.dead()
-        if seconds > DEAD_SECONDS:
-            reason = f"the watch of {path} has had no answer for {seconds:.0f} s"
-        elif (seconds := self._lease_silent_seconds()) > DEAD_LEASE_SECONDS:
-            reason = f"the lease could not be read or renewed for {seconds:.0f} s"
+        reason = self._watches.ailment() or self._lease(DEAD_LEASE_SECONDS)
         # With the API server away there is nothing to mend here.
         return reason if reason and await self._answers(ASK_SECONDS) else None
 
@@ -105,12 +109,12 @@ class Health:
         """Return what keeps the operator from its work, as a sentence; None when ready."""
         if not self.synced:
             return "not every kind has been listed yet"
-        path, seconds = self._watches.silent()
-        if seconds > SILENT_SECONDS:
-            return f"the watch of {path} has been silent for {seconds:.0f} s"
-        if (seconds := self._lease_silent_seconds()) > LEASE_SECONDS:
-            return f"the lease could not be read or renewed for {seconds:.0f} s"
-        return None
+        return self._watches.obstacle() or self._lease(LEASE_SECONDS)
+
+    def _lease(self, limit: float) -> str | None:
+        if (seconds := self._lease_silent_seconds()) <= limit:
+            return None
+        return f"the lease could not be read or renewed for {seconds:.0f} s"
 
 
 @asynccontextmanager

@@ -54,11 +54,20 @@ class ControlPlane:
         self.folder = folder
         self._commands = commands
         self._stack = ExitStack()
+        self._etcd = ExitStack()
         context = ssl.create_default_context(cafile=commands.pki / "ca.crt")
         context.load_cert_chain(commands.pki / "admin.crt", commands.pki / "admin.key")
         url = f"https://{commands.address}:{commands.port}"
         self.http = httpx.Client(base_url=url, verify=context, trust_env=False, timeout=10)
         self.kubectl_binary = tool("kubectl")
+
+    def start_etcd(self) -> None:
+        """Run etcd, with the data that is there."""
+        self._etcd.enter_context(daemon(self._commands.etcd(), self.folder / "etcd.log"))
+
+    def stop_etcd(self) -> None:
+        """End etcd; the API server stays, and can do nothing."""
+        self._etcd.close()
 
     def start(self) -> None:
         """Run the API server; return once it answers."""
@@ -71,8 +80,9 @@ class ControlPlane:
         self._stack.close()
 
     def close(self) -> None:
-        """End the API server for good."""
+        """End both for good."""
         self.stop()
+        self.stop_etcd()
         self.http.close()
 
     def kubeconfig(self, user: str) -> Path:
@@ -164,12 +174,13 @@ def start_control_plane(folder: Path) -> Iterator[ControlPlane]:
     )
     operator = {OPERATOR: (OPERATOR_USER, "system:serviceaccounts")}
     pki.write(commands.pki, f"https://127.0.0.1:{port}", ["127.0.0.1"], operator)
-    with ExitStack() as stack:
-        stack.enter_context(daemon(commands.etcd(), folder / "etcd.log"))
-        plane = ControlPlane(folder, commands)
-        stack.callback(plane.close)
+    plane = ControlPlane(folder, commands)
+    try:
+        plane.start_etcd()
         plane.start()
         yield plane
+    finally:
+        plane.close()
 
 
 @contextmanager
@@ -178,7 +189,7 @@ def daemon(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes
 
     An API server would wait a minute for its open watches; nothing here is worth that.
     """
-    with log.open("wb") as stream:
+    with log.open("ab") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
         try:
             yield process

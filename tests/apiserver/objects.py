@@ -11,23 +11,28 @@ GROUP_PATH = "/apis/rerank.dev/v1alpha1/namespaces"
 
 
 class Objects:
-    """One RerankerService called `demo`, and its children."""
+    """One RerankerService, called `demo` unless told otherwise, and its children."""
 
-    def __init__(self, plane: ControlPlane, namespace: str) -> None:
+    def __init__(self, plane: ControlPlane, namespace: str, name: str = "demo") -> None:
         self.plane = plane
         self.namespace = namespace
-        self.path = f"{GROUP_PATH}/{namespace}/rerankerservices/demo"
+        self.name = name
+        self.path = f"{GROUP_PATH}/{namespace}/rerankerservices/{name}"
         self.children = {
-            "ServiceAccount": f"/api/v1/namespaces/{namespace}/serviceaccounts/demo",
-            "Service": f"/api/v1/namespaces/{namespace}/services/demo",
-            "Deployment": f"/apis/apps/v1/namespaces/{namespace}/deployments/demo",
+            "ServiceAccount": f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}",
+            "Service": f"/api/v1/namespaces/{namespace}/services/{name}",
+            "Deployment": f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}",
         }
+
+    def ask(self, **spec: Any) -> None:
+        """Create it."""
+        body = make_body(namespace=self.namespace, **spec)
+        body["metadata"] = {"name": self.name}
+        self.plane.apply(yaml.safe_dump(body), self.namespace)
 
     def create(self, **spec: Any) -> None:
         """Create it and wait for its first status."""
-        body = make_body(namespace=self.namespace, **spec)
-        body["metadata"] = {"name": "demo"}
-        self.plane.apply(yaml.safe_dump(body), self.namespace)
+        self.ask(**spec)
         eventually(lambda: self.get().get("status"))
 
     def get(self) -> dict[str, Any]:

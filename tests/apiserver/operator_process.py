@@ -30,11 +30,15 @@ class OperatorProcess:
     """
 
     def __init__(
-        self, plane: ControlPlane, *arguments: str, user: str = OPERATOR, **settings: str
+        self,
+        plane: ControlPlane,
+        *arguments: str,
+        kubeconfig: Path | None = None,
+        **settings: str,
     ) -> None:
         self._plane = plane
         self._arguments = arguments
-        self._user = user
+        self._kubeconfig = kubeconfig or plane.kubeconfig(OPERATOR)
         self._settings = settings
         self._stack = ExitStack()
         self._starts = 0
@@ -51,7 +55,7 @@ class OperatorProcess:
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(SOURCE),
-            "KUBECONFIG": str(self._plane.kubeconfig(self._user)),
+            "KUBECONFIG": str(self._kubeconfig),
             "RERANK_OPERATOR_HEALTH_PORT": str(self.port),
             "RERANK_OPERATOR_METRICS_PORT": str(self.metrics_port),
             "RERANK_OPERATOR_LOG_LEVEL": "DEBUG",

@@ -1,8 +1,13 @@
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
+import pytest
+from yarl import URL
+
 from builders import make_body
-from rerank_operator.handlers import Backoffs, Memo, build_settings, on_reranker
+from rerank_operator.handlers import Backoffs, Memo, build_settings, on_reranker, outlast
 from rerank_operator.health import Watches
 from rerank_operator.metrics import Metrics
 from rerank_operator.store import Key, Store
@@ -71,3 +76,71 @@ def test_kopf_is_asked_for_nothing_but_watching() -> None:
     assert settings.scanning.disabled
     assert settings.peering.standalone
     assert not settings.posting.enabled
+
+
+class Answers:
+    """Gives one status after the other, and notes what was asked for."""
+
+    def __init__(self, *statuses: int) -> None:
+        self.statuses = list(statuses)
+        self.asked: list[str] = []
+
+    async def __call__(self, request: Any) -> Any:
+        self.asked.append(request.url.path_qs)
+        return SimpleNamespace(status=self.statuses.pop(0), reason="", close=lambda: None)
+
+
+def make_request(path: str) -> Any:
+    return SimpleNamespace(url=URL(f"https://server{path}"))
+
+
+PODS_PATH = "/api/v1/pods"
+
+
+def make_watches() -> Watches:
+    watches = Watches()
+    watches.expect([PODS_PATH])
+    return watches
+
+
+@pytest.mark.parametrize(
+    ("path", "again"),
+    [
+        (f"{PODS_PATH}?limit=500&continue=abc", f"{PODS_PATH}?limit=500"),
+        (f"{PODS_PATH}?watch=true&resourceVersion=5", f"{PODS_PATH}?watch=true"),
+    ],
+)
+async def test_page_or_version_that_is_too_old_is_left_for_the_present(
+    path: str, again: str
+) -> None:
+    answers = Answers(410, 200)
+
+    response = await outlast(make_watches())(make_request(path), answers)
+
+    assert response.status == 200
+    assert answers.asked == [path, again]
+
+
+@pytest.mark.parametrize("statuses", [(404,), (400,), (410, 410)])
+async def test_answer_that_would_end_kopf_looks_like_a_lost_connection(
+    statuses: tuple[int, ...],
+) -> None:
+    watches = make_watches()
+
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await outlast(watches)(make_request(f"{PODS_PATH}?watch=true"), Answers(*statuses))
+
+    assert f"answered with {statuses[-1]}" in (watches.obstacle() or "")
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
+async def test_answer_that_kopf_knows_is_passed_on(status: int) -> None:
+    response = await outlast(make_watches())(make_request(PODS_PATH), Answers(status))
+
+    assert response.status == status
+
+
+async def test_kind_that_nobody_watches_may_be_absent() -> None:
+    response = await outlast(make_watches())(make_request("/apis/rerank.dev/v1"), Answers(404))
+
+    assert response.status == 404

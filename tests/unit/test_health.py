@@ -1,5 +1,4 @@
 import httpx
-import pytest
 
 from rerank_operator.health import (
     DEAD_LEASE_SECONDS,
@@ -34,14 +33,6 @@ class World:
 
     async def answers(self, _: float) -> bool:
         return self.server_answers
-
-    def hear(self, path: str, status: int = 200, is_watch: bool = True) -> None:
-        """Have a request for the path answered, and every other path fall silent."""
-        self.now += DEAD_SECONDS + 1
-        for other in (PATH, "/api/v1/pods"):
-            if other != path:
-                self.watches.note(other, True, 200)
-        self.watches.note(path, is_watch, status)
 
 
 async def test_operator_that_is_well_is_alive_and_ready() -> None:
@@ -84,16 +75,33 @@ async def test_watch_without_any_answer_is_an_ailment_unless_the_server_is_away(
     assert await world.health.ailment() is None
 
 
-@pytest.mark.parametrize(("status", "is_watch"), [(403, True), (200, False)])
-async def test_refused_watch_and_mere_listing_are_answers_and_no_watch(
-    status: int, is_watch: bool
-) -> None:
+async def test_refused_watch_keeps_from_work_until_it_is_opened() -> None:
     world = World()
 
-    world.hear(PATH, status, is_watch)
+    assert world.watches.note(PATH, True, 404)
+    assert "answered with 404" in (world.health.obstacle() or "")
+    assert await world.health.ailment() is None
+
+    world.watches.note(PATH, True, 200)
+    assert world.health.obstacle() is None
+
+
+async def test_listing_is_an_answer_and_no_watch() -> None:
+    world = World()
+    world.now += DEAD_SECONDS + 1
+    world.watches.note("/api/v1/pods", True, 200)
+
+    world.watches.note(PATH, False, 200)
 
     assert await world.health.ailment() is None
-    assert PATH in (world.health.obstacle() or "")
+    assert "silent" in (world.health.obstacle() or "")
+
+
+def test_requests_that_are_no_watch_of_ours_do_not_count() -> None:
+    watches = Watches()
+
+    assert not watches.note("/apis", False, 200)
+    assert watches.obstacle() is None
 
 
 async def test_lease_that_is_not_renewed_keeps_from_work_and_then_is_an_ailment() -> None:
