@@ -157,24 +157,19 @@ class Cluster:
             return await self._request("post", path, seconds, body=lease)
         return await self._request("put", f"{path}/{metadata['name']}", seconds, body=lease)
 
-    async def read(self, path: str) -> Manifest:
+    async def read(self, path: str, label_selector: str | None = None) -> Manifest:
         """Return what is at an API path.
 
         Raises:
             NotFound: nothing is.
         """
-        return await self._request("get", path)
+        return await self._request("get", path, label_selector=label_selector)
 
-    async def review(self, right: Mapping[str, str]) -> bool:
-        """Tell whether we may do what `right` describes, in the words of an access review."""
-        review = {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": right},
-        }
-        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-        answer = await self._request("post", path, body=review)
-        return bool(answer["status"]["allowed"])
+    async def review(self, kind: Kind, spec: Mapping[str, Any]) -> Manifest:
+        """Have the API server answer a question about ourselves; return the answer's `status`."""
+        body = {"apiVersion": kind.api_version, "kind": kind.name, "spec": spec}
+        status: Manifest = (await self._request("post", api_path(kind, None), body=body))["status"]
+        return status
 
     async def answers(self, seconds: float) -> bool:
         """Tell whether the API server says anything at all."""
@@ -270,15 +265,21 @@ async def connect(
     """Open a connection with the pod's service account, or else with the user's kubeconfig.
 
     `identity` is what the API server's audit log shows beside the account that replicas share.
+
+    Raises:
+        Unavailable: neither is there, or it cannot be read.
     """
     configuration = Configuration()
     # The library would take a proxy for the API server from the environment.
     configuration.client_session_kwargs = {"trust_env": False}
     configuration.trace_configs = [count_requests(metrics or Metrics())]
-    if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
-        config.load_incluster_config(client_configuration=configuration)
-    else:
-        await config.load_kube_config(client_configuration=configuration)
+    try:
+        if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
+            config.load_incluster_config(client_configuration=configuration)
+        else:
+            await config.load_kube_config(client_configuration=configuration)
+    except config.ConfigException as error:
+        raise Unavailable(f"no way to an API server: {error}; set KUBECONFIG") from error
     async with ApiClient(configuration) as client:
         client.user_agent = f"{FIELD_MANAGER}/{__version__} ({identity})"
         yield Cluster(DynamicClient(client), fence)

@@ -53,8 +53,8 @@ class ControlPlane:
     def __init__(self, folder: Path, commands: Commands) -> None:
         self.folder = folder
         self._commands = commands
-        self._stack = ExitStack()
-        self._etcd = ExitStack()
+        self._apiserver: ExitStack | None = None
+        self._etcd: ExitStack | None = None
         context = ssl.create_default_context(cafile=commands.pki / "ca.crt")
         context.load_cert_chain(commands.pki / "admin.crt", commands.pki / "admin.key")
         url = f"https://{commands.address}:{commands.port}"
@@ -62,22 +62,31 @@ class ControlPlane:
         self.kubectl_binary = tool("kubectl")
 
     def start_etcd(self) -> None:
-        """Run etcd, with the data that is there."""
-        self._etcd.enter_context(daemon(self._commands.etcd(), self.folder / "etcd.log"))
+        """Run etcd, with the data that is there, unless it runs."""
+        if self._etcd is None:
+            self._etcd = ExitStack()
+            self._etcd.enter_context(daemon(self._commands.etcd(), self.folder / "etcd.log"))
 
     def stop_etcd(self) -> None:
         """End etcd; the API server stays, and can do nothing."""
-        self._etcd.close()
+        if self._etcd is not None:
+            self._etcd.close()
+            self._etcd = None
 
     def start(self) -> None:
-        """Run the API server; return once it answers."""
-        self._stack.enter_context(daemon(self._commands.apiserver(), self.folder / "apiserver.log"))
+        """Run the API server, unless it runs; return once it answers."""
+        if self._apiserver is None:
+            self._apiserver = ExitStack()
+            log = self.folder / "apiserver.log"
+            self._apiserver.enter_context(daemon(self._commands.apiserver(), log))
         eventually(lambda: self.http.get("/readyz").status_code == 200, seconds=90)
         eventually(lambda: self.get("/api/v1/namespaces/default"))
 
     def stop(self) -> None:
         """End the API server; etcd stays."""
-        self._stack.close()
+        if self._apiserver is not None:
+            self._apiserver.close()
+            self._apiserver = None
 
     def close(self) -> None:
         """End both for good."""

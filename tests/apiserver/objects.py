@@ -6,6 +6,8 @@ import yaml
 
 from apiserver.controlplane import ControlPlane, eventually
 from builders import make_body
+from rerank_operator.cluster import api_path
+from rerank_operator.names import CHILD_KINDS
 
 GROUP_PATH = "/apis/rerank.dev/v1alpha1/namespaces"
 
@@ -18,11 +20,11 @@ class Objects:
         self.namespace = namespace
         self.name = name
         self.path = f"{GROUP_PATH}/{namespace}/rerankerservices/{name}"
-        self.children = {
-            "ServiceAccount": f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}",
-            "Service": f"/api/v1/namespaces/{namespace}/services/{name}",
-            "Deployment": f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}",
-        }
+        self.children = self.paths(name)
+
+    def paths(self, name: str) -> dict[str, str]:
+        """Return where a child of each kind is, under a name of its own."""
+        return {kind.name: f"{api_path(kind, self.namespace)}/{name}" for kind in CHILD_KINDS}
 
     def ask(self, **spec: Any) -> None:
         """Create it."""
@@ -42,6 +44,25 @@ class Objects:
     def child(self, kind: str) -> dict[str, Any]:
         """Return a child as it is now; {} when it is gone."""
         return self.plane.get(self.children[kind])
+
+    def copy(self, kind: str, name: str) -> None:
+        """Make one more of a child, under another name: one that nobody wants."""
+        child = self.child(kind)
+        metadata = {key: child["metadata"][key] for key in ("labels", "ownerReferences")}
+        # A Service's addresses are its own.
+        spec = {
+            key: value
+            for key, value in child.get("spec", {}).items()
+            if key not in ("clusterIP", "clusterIPs")
+        }
+        copy = {
+            "apiVersion": child["apiVersion"],
+            "kind": kind,
+            "metadata": metadata | {"name": name},
+            **({"spec": spec} if spec else {}),
+        }
+        path = self.children[kind].rpartition("/")[0]
+        self.plane.http.post(path, json=copy).raise_for_status()
 
     def condition(self, name: str = "Ready") -> dict[str, Any]:
         """Return a condition; {} while it is not there."""

@@ -21,6 +21,8 @@ from apiserver.controlplane import (
 )
 
 SOURCE = Path(__file__).parents[2] / "operator"
+# That of the chart, in a release of the name that its documentation gives it.
+LEASE = "rerank-system/rerank-operator"
 
 
 class OperatorProcess:
@@ -128,6 +130,10 @@ class OperatorProcess:
     def records(self) -> list[dict[str, Any]]:
         """Return what it has logged since its start."""
         return read_lines(self.log)
+
+    def leads(self) -> bool:
+        """Tell whether it may write."""
+        return self.metric(f'leader_election_master_status{{name="{LEASE}"}}') == 1
 
     def memory_mib(self) -> float:
         """Return its resident memory."""

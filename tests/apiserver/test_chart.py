@@ -10,7 +10,7 @@ import yaml
 
 from apiserver.controlplane import ADMIN, OPERATOR_USER, ControlPlane, start_control_plane
 from apiserver.objects import Objects
-from apiserver.operator_process import OperatorProcess
+from apiserver.operator_process import LEASE, OperatorProcess
 from lab.tools import tool
 
 ROOT = Path(__file__).parents[2]
@@ -65,10 +65,10 @@ def test_manifest_is_the_chart_with_default_values() -> None:
 def test_named_namespaces_give_roles_there_and_none_for_the_cluster() -> None:
     assert kinds("watchNamespaces={search,rag}", "crd.install=false") == [
         "Deployment",
-        "Role",
-        "Role",
-        "RoleBinding",
-        "RoleBinding",
+        "PodDisruptionBudget",
+        # Two, and that of the Lease in the operator's own namespace.
+        *["Role"] * 3,
+        *["RoleBinding"] * 3,
         "ServiceAccount",
     ]
 
@@ -106,7 +106,7 @@ def test_uninstall_keeps_the_definition_and_all_objects(empty: ControlPlane) -> 
 def test_roles_of_a_namespace_are_all_that_its_operator_needs(empty: ControlPlane) -> None:
     empty.kubectl("create", "namespace", "search")
     install(empty, "--set", "watchNamespaces={search}")
-    operator = OperatorProcess(empty, "--namespace=search")
+    operator = OperatorProcess(empty, "--namespace=search", lease=LEASE)
     operator.start()
     try:
         Objects(empty, "search").create()
@@ -115,4 +115,6 @@ def test_roles_of_a_namespace_are_all_that_its_operator_needs(empty: ControlPlan
 
     calls = [entry for entry in empty.calls(OPERATOR_USER) if "objectRef" in entry]
     assert {entry["annotations"]["authorization.k8s.io/decision"] for entry in calls} == {"allow"}
-    assert {entry["objectRef"].get("namespace") for entry in calls} == {"search"}
+    elsewhere = [entry for entry in calls if entry["objectRef"].get("namespace") != "search"]
+    assert {entry["objectRef"]["resource"] for entry in elsewhere} == {"leases"}
+    assert {entry["objectRef"]["namespace"] for entry in elsewhere} == {"rerank-system"}
