@@ -10,6 +10,8 @@ export PYTHONPATH=operator
 
 "$python" -m rerank_operator crd > manifests/crd.yaml
 
+"$python" tools/reference.py > docs/reference.md
+
 {
     echo '{{- if .Values.crd.install }}'
     cat manifests/crd.yaml

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rerank_operator import __version__
 from rerank_operator.api import parse
 from rerank_operator.cluster import connect
-from rerank_operator.crd import build_crd
+from rerank_operator.crd import build_crd, unknown_fields
 from rerank_operator.doctor import examine
 from rerank_operator.doctor.verdicts import Finding
 from rerank_operator.errors import InvalidSpec, LeaseLost, Unavailable
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         scope.add_argument("--all-namespaces", action="store_true")
     commands.add_parser("crd", help="print the CustomResourceDefinition")
     render = commands.add_parser("render", help="print the children of RerankerServices in a file")
-    render.add_argument("-f", "--file", type=Path, required=True)
+    render.add_argument("-f", "--file", type=Path, required=True, help="a file; - reads stdin")
     return parser
 
 
@@ -79,9 +79,23 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _render(path: Path, settings: Settings) -> None:
-    for body in yaml.safe_load_all(path.read_text()):
-        if not isinstance(body, dict) or body.get("kind") != RERANKERS.name:
-            continue
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text()
+        documents = list(yaml.safe_load_all(text))
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        sys.exit(f"{path} cannot be read: {error}")
+    bodies = [
+        document
+        for document in documents
+        if isinstance(document, dict) and document.get("kind") == RERANKERS.name
+    ]
+    if not bodies:
+        sys.exit(f"{path} holds no {RERANKERS.name}: name a file that does")
+    for body in bodies:
+        if not isinstance(body.get("metadata"), dict) or not body["metadata"].get("name"):
+            sys.exit(f"{path}: metadata.name is not set: give the {RERANKERS.name} a name")
+        if unknown := unknown_fields(body):
+            sys.exit(f"{path}: unknown field {', '.join(unknown)}: correct it, or leave it out")
         try:
             children = desired(parse(body), settings)
         except InvalidSpec as error:

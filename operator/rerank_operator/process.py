@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -14,10 +15,10 @@ from uuid import uuid4
 from rerank_operator import __version__, handlers
 from rerank_operator.cluster import Cluster, Fence, connect, open_fence
 from rerank_operator.election import Election
-from rerank_operator.errors import OperatorError
+from rerank_operator.errors import NotFound, OperatorError, Refused
 from rerank_operator.health import Health, Watches, serve
 from rerank_operator.metrics import Metrics
-from rerank_operator.names import WATCHED_KINDS
+from rerank_operator.names import OPTIONAL_KINDS, WATCHED_KINDS
 from rerank_operator.reconcile import Reconciler
 from rerank_operator.settings import Settings
 from rerank_operator.store import Key, Store
@@ -151,13 +152,16 @@ async def _list_all(
 ) -> None:
     """List every kind, for as long as it takes, then ask for a pass of each service."""
     changed: set[Key] = set()
-    for kind in WATCHED_KINDS:
+    for kind in (*WATCHED_KINDS, *OPTIONAL_KINDS):
         while True:
             try:
                 changed |= store.replace(kind, *await cluster.list(kind, namespaces))
                 break
             except OperatorError as error:
-                # NotFound: the CustomResourceDefinition is yet to be installed.
+                # Else NotFound means that our CustomResourceDefinition is yet to be installed.
+                if kind in OPTIONAL_KINDS and isinstance(error, (NotFound, Refused)):
+                    changed |= store.replace(kind, [], sys.maxsize)
+                    break
                 log.warning("cannot list", extra={"kind": kind.name, "error": str(error)})
                 await asyncio.sleep(RETRY_SECONDS)
     for key in store.keys() | changed:

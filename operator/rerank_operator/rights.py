@@ -2,11 +2,12 @@
 
 from typing import NamedTuple
 
-from rerank_operator.names import CHILD_KINDS, LEASES, PODS, RERANKERS, Kind
+from rerank_operator.names import CHILD_KINDS, LEASES, OPTIONAL_KINDS, PODS, RERANKERS, Kind
 
 READ = ("list", "watch")
 # `create` because an apply may create, `get` because nothing foreign may be taken over by one.
 KEEP = ("get", *READ, "create", "patch", "delete")
+KEEP_UNWATCHED = tuple(verb for verb in KEEP if verb != "watch")
 
 
 class Right(NamedTuple):
@@ -23,6 +24,7 @@ def rights() -> list[Right]:
         *_each(RERANKERS, READ),
         *_each(RERANKERS, ("patch",), "/status"),
         *(right for kind in CHILD_KINDS for right in _each(kind, KEEP)),
+        *(right for kind in OPTIONAL_KINDS for right in _each(kind, KEEP_UNWATCHED)),
         *_each(PODS, READ),
     ]
 

@@ -15,7 +15,6 @@ from rerank_operator.names import (
     OWNER_LABEL,
     PODS,
     RERANKERS,
-    WATCHED_KINDS,
     Kind,
     instance,
 )
@@ -53,7 +52,7 @@ class Store:
         self._owned: dict[Key, set[Identity]] = {}
         # UID -> version of what went since the last listing: a listing may still hold it. "Went"
         # includes losing our label, after which the same UID can come back, in a later version.
-        self._gone: dict[Kind, dict[str, int]] = {kind: {} for kind in WATCHED_KINDS}
+        self._gone: dict[Kind, dict[str, int]] = {kind: {} for kind in KIND_BY_NAME.values()}
 
     def put(self, body: Mapping[str, Any], deleted: bool = False) -> set[Key]:
         """Take in one object and return the keys it changed something for.

@@ -38,8 +38,8 @@ def check_size(rankings: Sequence[Ranking], settings: Settings) -> None:
         for index, document in enumerate(ranking.documents):
             if len(document) > settings.max_document_chars:
                 raise TooLarge(
-                    f"documents[{index}] has {len(document)} characters, and the limit is "
-                    f"{settings.max_document_chars}: send it in parts"
+                    f"{ranking.place.format(index)} has {len(document)} characters, and the "
+                    f"limit is {settings.max_document_chars}: send it in parts"
                 )
 
 

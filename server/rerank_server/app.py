@@ -5,28 +5,39 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from http import HTTPStatus
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from rerank_server import __version__
+from rerank_server.answers import failure
 from rerank_server.dialects import ROUTES, About, read
+from rerank_server.dialects.service import RERANKER, Info, Models, models
 from rerank_server.errors import (
     BadRequest,
+    Blocked,
     DeadlineExceeded,
     EngineFailed,
     NotReady,
     Overloaded,
     TooLarge,
     TooSlow,
+    UnknownEncoding,
+    UnknownModel,
 )
+from rerank_server.gate import REFUSALS, guard
+from rerank_server.logs import log_refusal
 from rerank_server.metrics import Metrics
+from rerank_server.openapi import DESCRIPTION, complete
 from rerank_server.pipeline import Pipeline
 from rerank_server.settings import Settings
 
@@ -36,8 +47,11 @@ log = logging.getLogger(__name__)
 # pick a code.
 FAILURES: dict[type[Exception], tuple[int, str]] = {
     BadRequest: (400, "invalid_request"),
+    Blocked: (400, "blocked"),
+    UnknownModel: (404, "model_not_found"),
     TooSlow: (408, "request_timeout"),
     TooLarge: (413, "too_large"),
+    UnknownEncoding: (415, "unsupported_encoding"),
     Overloaded: (429, "overloaded"),
     EngineFailed: (500, "internal_error"),
     NotReady: (503, "not_ready"),
@@ -46,8 +60,6 @@ FAILURES: dict[type[Exception], tuple[int, str]] = {
 
 # Nobody reads it: the client has gone. nginx and others count such requests as 499 too.
 CLIENT_GONE = 499
-
-RETRY_AFTER_SECONDS = 5
 
 # Seconds that the caller waits for an answer, at most.
 DEADLINE_HEADER = "x-request-timeout"
@@ -61,8 +73,15 @@ class ClientGone(Exception):
 
 def create_app(pipeline: Pipeline, metrics: Metrics, settings: Settings) -> FastAPI:
     """Build the application. The caller starts, drains and closes `pipeline`."""
-    # No documentation pages: they load their scripts from a public server.
-    app = FastAPI(title="reranker", docs_url=None, redoc_url=None, openapi_url=None)
+    # FastAPI's own page loads its scripts from a public server, this one has them with it.
+    app = FastAPIOffline(
+        title="Reranker",
+        version=__version__,
+        description=DESCRIPTION,
+        redoc_url=None,
+        # As would this do with the description.
+        swagger_ui_parameters={"validatorUrl": None},
+    )
 
     async def rank(request: Request) -> Response:
         """Order documents by relevance to a query."""
@@ -70,6 +89,11 @@ def create_app(pipeline: Pipeline, metrics: Metrics, settings: Settings) -> Fast
         body = await _body(request, settings)
         # In a thread: a large body takes long enough to hold up a health probe.
         asked = await asyncio.to_thread(read, request.url.path, body)
+        if settings.strict_model_name and asked.model and asked.model != settings.name:
+            raise UnknownModel(
+                f"the request names another model than {settings.name}, the only one here: give "
+                "that name, or leave model out"
+            )
         scored = await _unless_gone(request, pipeline.score(asked.rankings(), deadline_seconds))
         about = About(f"rerank-{uuid.uuid4().hex}", settings.name, int(time.time()))
         answer = await asyncio.to_thread(lambda: to_json(asked.answer(scored, about)))
@@ -87,7 +111,7 @@ def create_app(pipeline: Pipeline, metrics: Metrics, settings: Settings) -> Fast
             return Response(status_code=CLIENT_GONE)
         except tuple(FAILURES) as error:
             code, kind = FAILURES[type(error)]
-            return _on_failure(error)
+            return _on_failure(request, error)
         finally:
             metrics.requests.labels(code=str(code)).inc()
             if kind:
@@ -96,6 +120,27 @@ def create_app(pipeline: Pipeline, metrics: Metrics, settings: Settings) -> Fast
 
     for path in ROUTES:
         app.add_api_route(path, counted, methods=["POST"])
+
+    created = int(time.time())
+
+    @app.get("/v1/models")
+    async def list_models() -> Models:
+        """List the one model, in OpenAI's form."""
+        return models(settings.name, created, pipeline.max_model_len)
+
+    @app.get("/info")
+    async def info() -> Info:
+        """Describe model and limits, in the form of Text Embeddings Inference."""
+        return {
+            "model_id": settings.name,
+            "model_sha": settings.revision,
+            "model_dtype": settings.dtype,
+            "model_type": RERANKER,
+            "max_input_length": pipeline.max_model_len,
+            "max_client_batch_size": min(settings.max_documents, settings.max_queued_pairs),
+            "auto_truncate": settings.truncate,
+            "version": __version__,
+        }
 
     @app.get("/health")
     async def health() -> Response:
@@ -116,17 +161,28 @@ def create_app(pipeline: Pipeline, metrics: Metrics, settings: Settings) -> Fast
         """Return all metrics in the Prometheus text format."""
         return PlainTextResponse(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+            )
+            app.openapi_schema = complete(document, [*FAILURES.values(), *REFUSALS])
+        return app.openapi_schema
+
+    # The way that FastAPI's documentation gives.
+    app.openapi = openapi  # type: ignore[method-assign]
+
     @app.exception_handler(HTTPException)
-    async def on_http(_: Request, error: HTTPException) -> Response:
+    async def on_http(request: Request, error: HTTPException) -> Response:
         # Raised by the router: 404 and 405.
         kind = HTTPStatus(error.status_code).name.lower()
-        return _failure(error.status_code, kind, str(error.detail), error.headers)
+        log_refusal(error.status_code, kind, str(error.detail), request.scope)
+        return failure(error.status_code, kind, str(error.detail), error.headers)
 
-    @app.exception_handler(Exception)
-    async def on_bug(_: Request, error: Exception) -> Response:
-        # Starlette raises it again after this answer, and uvicorn logs it.
-        return _failure(500, "internal_error", "internal error")
-
+    guard(app, settings, metrics)
     return app
 
 
@@ -147,6 +203,11 @@ def _deadline(request: Request) -> float | None:
 
 async def _body(request: Request, settings: Settings) -> bytes:
     """Read the body; `TooLarge` comes before the first byte where its length is announced."""
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
+        raise UnknownEncoding(
+            f"the header Content-Encoding is {encoding[:20]!r}: send the body uncompressed"
+        )
     limit = settings.max_body_bytes
     # The HTTP parser has refused a length that is no number.
     announced = int(request.headers.get("content-length", 0))
@@ -191,22 +252,15 @@ async def _until_gone(request: Request) -> None:
         pass
 
 
-def _on_failure(error: Exception) -> Response:
+def _on_failure(request: Request, error: Exception) -> Response:
     status, kind = FAILURES[type(error)]
     if status == 500:
         log.error("the engine failed", exc_info=error)
-        return _failure(status, kind, "internal error")
+        return failure(status, kind, "internal error")
+    # Some clients keep every reason to themselves.
+    reason = error.for_log if isinstance(error, BadRequest) else str(error)
+    log_refusal(status, kind, reason, request.scope)
     headers = {}
     if isinstance(error, Overloaded):
         headers["Retry-After"] = str(error.retry_after_seconds)
-    return _failure(status, kind, str(error), headers)
-
-
-def _failure(
-    status: int, kind: str, message: str, headers: Mapping[str, str] | None = None
-) -> Response:
-    """Return an error under each key that some client reads."""
-    if status == 503:
-        headers = {"Retry-After": str(RETRY_AFTER_SECONDS), **(headers or {})}
-    content = {"error": message, "error_type": kind, "message": message, "detail": message}
-    return JSONResponse(content, status, headers)
+    return failure(status, kind, str(error), headers)

@@ -4,6 +4,23 @@
 class BadRequest(Exception):
     """The caller's mistake. The message names the field, the limit and the remedy."""
 
+    def __init__(self, message: str, for_log: str | None = None) -> None:
+        """`for_log` says the same without any text of the caller's, where the message has one."""
+        super().__init__(message)
+        self.for_log = for_log or message
+
+
+class UnknownModel(Exception):
+    """The request names another model than the one served, and that is not taken for an alias."""
+
+
+class UnknownEncoding(Exception):
+    """The body is compressed. The message names the encoding and the remedy."""
+
+
+class Blocked(Exception):
+    """A text of the request is not welcome here. The message names the field, not the text."""
+
 
 class TooLarge(Exception):
     """The request brings more than the server takes. The message names the limit and the remedy."""

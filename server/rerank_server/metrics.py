@@ -1,6 +1,7 @@
 """Prometheus metrics of the server, declared once."""
 
 from prometheus_client import (
+    REGISTRY,
     CollectorRegistry,
     Counter,
     Gauge,
@@ -93,5 +94,8 @@ class Metrics:
         )
 
     def text(self) -> bytes:
-        """Return all metrics in the Prometheus text format."""
-        return generate_latest(self.registry)
+        """Return all metrics in the Prometheus text format.
+
+        The process's own and vLLM's, if it keeps any, stand in the library's global registry.
+        """
+        return generate_latest(self.registry) + generate_latest(REGISTRY)

@@ -13,6 +13,7 @@ from rerank_server.check import check_scores, measure_speed
 from rerank_server.engines import Engine
 from rerank_server.errors import BadRequest, DeadlineExceeded, EngineFailed, NotReady
 from rerank_server.metrics import Metrics
+from rerank_server.patterns import BlockedPatterns
 from rerank_server.ranking import Ranking, Scored, relevance
 from rerank_server.scheduling import Turn, Window
 from rerank_server.settings import Settings
@@ -20,10 +21,10 @@ from rerank_server.tokens import PairTokenizer, Prompt
 
 log = logging.getLogger(__name__)
 
-# What the engine is given to do at once: more makes small requests wait, less leaves it idle
-# between two steps.
-WINDOW_SECONDS = 0.03
-WINDOW_TOKENS = (256, 65_536)
+# What the engine is given to do at once, in times of a small request alone: more makes small
+# requests wait, less leaves it idle between two steps.
+WINDOW_SMALL_TIMES = 2.0
+WINDOW_TOKENS = (512, 65_536)
 # Requests of no more pairs than this do not wait for larger ones.
 SMALL_PAIRS = 16
 # A request's part of the window that goes to the engine in one call.
@@ -50,6 +51,7 @@ class Pipeline:
         self._metrics = metrics
         self._settings = settings
         self._queue = Queue(settings.max_queued_pairs, metrics)
+        self._blocked = BlockedPatterns(settings.blocked_patterns)
         self._tickets = itertools.count()
         self._engine: Engine | None = None
         self._window = Window(WINDOW_TOKENS[0])
@@ -72,6 +74,13 @@ class Pipeline:
             return "the server is draining"
         return self.dead or self._unready
 
+    @property
+    def max_model_len(self) -> int:
+        """Tokens of the longest pair; while the model loads, what the settings allow."""
+        if self._engine is None:
+            return self._settings.max_model_len
+        return self._engine.tokenizer.max_model_len
+
     async def start(self, engine: Engine) -> None:
         """Take over a loaded engine; ready afterwards if it passes the score check.
 
@@ -87,12 +96,14 @@ class Pipeline:
         self._metrics.capacity.set(speed.pairs)
         self._queue.measured(speed.pairs)
         least, most = WINDOW_TOKENS
-        self._window.tokens = max(least, min(most, round(speed.tokens * WINDOW_SECONDS)))
+        window = WINDOW_SMALL_TIMES * speed.small_seconds * speed.tokens
+        self._window.tokens = max(least, min(most, round(window)))
         log.info(
             "measured the engine",
             extra={
                 "pairs_per_second": round(speed.pairs, 1),
                 "tokens_per_second": round(speed.tokens),
+                "small_request_seconds": round(speed.small_seconds, 4),
                 "window_tokens": self._window.tokens,
             },
         )
@@ -109,6 +120,7 @@ class Pipeline:
 
         Raises:
             BadRequest: a query leaves no room for a document, or a document may not be cut.
+            Blocked: a text has something in it that this service does not take.
             TooLarge: the request is over one of the limits in the settings.
             Overloaded: too much work waits.
             DeadlineExceeded: `deadline_seconds` have passed.
@@ -119,6 +131,8 @@ class Pipeline:
         engine = self._engine
         if engine is None or self._unready:
             raise NotReady(f"{self._unready}: try again later")
+        if self._blocked:
+            await asyncio.to_thread(self._blocked.check, rankings)
         pairs = sum(len(ranking.documents) for ranking in rankings)
         with self._queue.admit(pairs, deadline_seconds) as work:
             try:
@@ -193,13 +207,16 @@ def _tokenize(
     characters = 0
     for number, ranking in enumerate(rankings):
         question = tokenizer.question(ranking.query, ranking.instruction)
+        if ranking.max_document_tokens is not None:
+            room = min(question.room, ranking.max_document_tokens)
+            question = question._replace(room=room)
         for first in range(0, len(ranking.documents), BATCH_PAIRS):
             documents = ranking.documents[first : first + BATCH_PAIRS]
             prompts, cut = tokenizer.pairs(question, documents)
             if cut and not (truncate and ranking.truncate):
                 raise BadRequest(
-                    f"documents[{first + cut[0]}] is longer than the {question.room} tokens that "
-                    "query and instruction leave for it: shorten it, or let it be cut"
+                    f"{ranking.place.format(first + cut[0])} is longer than the {question.room} "
+                    "tokens that the request leaves for it: shorten it, or let it be cut at its end"
                 )
             chunk += [
                 _Place(prompt, number, first + index, index in cut)

@@ -15,6 +15,10 @@ class Ranking:
     instruction: str | None = None
     # False: a document too long for the model is an error, not a matter of cutting it.
     truncate: bool = True
+    # Documents are cut to so many tokens even where the model takes more.
+    max_document_tokens: int | None = None
+    # Where the caller finds a document, given its index: what an error calls it.
+    place: str = "documents[{}]"
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from apiserver.operator_process import LEASE, OperatorProcess
 from apiserver.proxy import Proxy, start_proxy
 
 ROOT = Path(__file__).parents[2]
+POD_MONITORS = Path(__file__).parent / "podmonitors.yaml"
 
 
 @pytest.fixture(scope="session")
@@ -20,10 +21,12 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with start_control_plane(tmp_path_factory.mktemp("controlplane")) as plane:
         plane.apply((ROOT / "manifests" / "crd.yaml").read_text())
         plane.apply((ROOT / "manifests" / "operator.yaml").read_text())
+        plane.apply(POD_MONITORS.read_text())
         plane.kubectl(
             "wait",
             "--for=condition=Established",
             "crd/rerankerservices.rerank.dev",
+            "crd/podmonitors.monitoring.coreos.com",
             "--timeout=30s",
         )
         yield plane

@@ -7,7 +7,7 @@ import yaml
 from apiserver.controlplane import ControlPlane, eventually
 from builders import make_body
 from rerank_operator.cluster import api_path
-from rerank_operator.names import CHILD_KINDS
+from rerank_operator.names import CHILD_KINDS, OPTIONAL_KINDS
 
 GROUP_PATH = "/apis/rerank.dev/v1alpha1/namespaces"
 
@@ -24,7 +24,8 @@ class Objects:
 
     def paths(self, name: str) -> dict[str, str]:
         """Return where a child of each kind is, under a name of its own."""
-        return {kind.name: f"{api_path(kind, self.namespace)}/{name}" for kind in CHILD_KINDS}
+        kinds = (*CHILD_KINDS, *OPTIONAL_KINDS)
+        return {kind.name: f"{api_path(kind, self.namespace)}/{name}" for kind in kinds}
 
     def ask(self, **spec: Any) -> None:
         """Create it."""
@@ -36,6 +37,12 @@ class Objects:
         """Create it and wait for its first status."""
         self.ask(**spec)
         eventually(lambda: self.get().get("status"))
+
+    def replace(self, spec: dict[str, Any]) -> None:
+        """Ask for something else altogether."""
+        headers = {"Content-Type": "application/json-patch+json"}
+        body = [{"op": "replace", "path": "/spec", "value": spec}]
+        self.plane.http.patch(self.path, json=body, headers=headers).raise_for_status()
 
     def get(self) -> dict[str, Any]:
         """Return it as it is now; {} when it is gone."""

@@ -16,11 +16,15 @@ ROLES = "/apis/rbac.authorization.k8s.io/v1"
 
 
 def test_roles_grant_what_is_used_and_nothing_else(demo: Objects, plane: ControlPlane) -> None:
-    demo.create()
+    demo.create(replicas=2, networkPolicy={"enabled": True}, monitoring={"podMonitor": True})
+    eventually(lambda: all(demo.child(kind) for kind in demo.children))
     # Children that are no longer wanted may be of any kind: deleting them is a right as well.
     for kind in CHILD_KINDS:
         demo.copy(kind.name, "extra")
-    eventually(lambda: not any(demo.plane.get(path) for path in demo.paths("extra").values()))
+    eventually(lambda: not any(plane.get(path) for path in demo.paths("extra").values()))
+    # What is not watched is not seen either, unless it was there for us.
+    plane.patch(demo.path, {"spec": {"monitoring": {"podMonitor": False}}})
+    eventually(lambda: not demo.child("PodMonitor"))
 
     def used() -> set[Right]:
         return {right for entry in plane.calls(OPERATOR_USER) for right in rights_of(entry)}

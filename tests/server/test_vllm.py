@@ -273,6 +273,33 @@ def test_document_scores_the_same_alone_and_in_a_batch(server: Server) -> None:
     assert alone == pytest.approx(batch, abs=TOLERANCE)
 
 
+def test_pair_scores_the_same_in_every_dialect(server: Server) -> None:
+    wanted = server.scores(QUERY, DOCUMENTS)
+    one_query = {"query": QUERY, "documents": DOCUMENTS}
+    calls: list[tuple[str, dict[str, Any], Callable[[Any], Any]]] = [
+        ("/v2/rerank", one_query, lambda answer: answer["results"]),
+        ("/rerank", one_query | {"top_k": 100}, lambda answer: answer["data"]),
+        ("/rerank", {"query": QUERY, "texts": DOCUMENTS}, lambda answer: answer),
+        ("/score", {"text_1": QUERY, "text_2": DOCUMENTS}, lambda answer: answer["data"]),
+        (
+            "/v1/rerank",
+            {"queries": ["another", QUERY], "documents_list": [["x"], DOCUMENTS]},
+            lambda answer: answer["results"][1],
+        ),
+    ]
+
+    for path, body, results in calls:
+        answer = server.client.post(path, json=body).json()
+
+        scores = {
+            result["index"]: result.get("relevance_score", result.get("score"))
+            for result in results(answer)
+        }
+        assert [scores[index] for index in range(len(DOCUMENTS))] == pytest.approx(
+            wanted, abs=TOLERANCE
+        )
+
+
 def test_order_of_the_documents_does_not_matter(server: Server) -> None:
     forwards = server.scores(QUERY, DOCUMENTS)
 

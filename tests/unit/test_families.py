@@ -35,5 +35,18 @@ def test_template_has_a_place_for_each_text(name: str) -> None:
     family = FAMILIES[name]
 
     assert "{query}" in family.question
+    assert "{query}" in family.plain_question
     assert "{document}" in family.document
-    assert "{" not in family.system + family.suffix
+    assert "{" not in family.system + family.between + family.suffix
+    assert family.takes_instruction or not family.instruction
+
+
+def test_architecture_belongs_to_one_family() -> None:
+    architectures = [name for family in FAMILIES.values() for name in family.architectures]
+
+    assert len(architectures) == len(set(architectures))
+
+
+def test_family_that_is_named_takes_its_own_architectures_alone() -> None:
+    with pytest.raises(ModelUnusable, match=r"names one of BertForSequenceClassification$"):
+        find_family("bert", ["RobertaForSequenceClassification"])

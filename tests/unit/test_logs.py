@@ -1,68 +1,77 @@
 import json
 import logging
-import sys
+from pathlib import Path
 
-from rerank_operator.logs import REPEAT_SECONDS, JsonFormatter, Seldom
+import pytest
+
+from rerank_server.logs import JsonFormatter, Sparse, log_refusal, logging_config, request_id
 
 
-def test_record_is_one_line_with_what_came_in_extra() -> None:
-    record = logging.makeLogRecord(
-        {"name": "rerank_operator.x", "levelname": "INFO", "msg": "done", "service": "demo"}
-    )
+def record(message: str = "text", **values: object) -> logging.LogRecord:
+    return logging.makeLogRecord({"msg": message, "levelname": "INFO", "name": "n"} | values)
 
-    line = JsonFormatter().format(record)
+
+def test_record_is_one_line_of_json_with_its_values() -> None:
+    line = JsonFormatter().format(record("two\nlines", pairs=3, place=Path("größe")))
 
     entry = json.loads(line)
-    assert entry.pop("time")
-    assert entry == {
-        "level": "INFO",
-        "logger": "rerank_operator.x",
-        "message": "done",
-        "service": "demo",
+    assert "\n" not in line
+    assert entry["message"] == "two\nlines"
+    assert (entry["pairs"], entry["place"]) == (3, "größe")
+
+
+def test_record_of_a_request_has_its_id() -> None:
+    token = request_id.set("abc")
+
+    entry = json.loads(JsonFormatter().format(record()))
+    request_id.reset(token)
+    outside = json.loads(JsonFormatter().format(record()))
+
+    assert entry["request_id"] == "abc"
+    assert "request_id" not in outside
+
+
+def test_flood_is_cut_and_counted() -> None:
+    now = 0.0
+    sparse = Sparse(lambda: now)
+
+    passed = [sparse.filter(record()) for _ in range(1000)]
+    now = 10.0
+    later = [record() for _ in range(20)]
+    passed_later = [sparse.filter(one) for one in later]
+
+    assert passed.count(True) == 50
+    assert passed_later.count(True) == 10
+    assert [vars(one).get("not_logged_before") for one in later[:2]] == [950, None]
+
+
+def test_refusal_is_logged_without_query_string_and_in_bounds(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scope = {
+        "client": ("192.0.2.1", 1),
+        "method": "POST",
+        "path": "/" + "a" * 1000,
+        "query_string": b"canary",
+        "headers": [(b"authorization", b"canary")],
     }
 
+    with caplog.at_level("INFO"):
+        log_refusal(400, "invalid_request", "documents is missing", scope)
 
-def test_traceback_stays_on_the_line() -> None:
-    try:
-        raise ValueError("no")
-    except ValueError:
-        record = logging.makeLogRecord({"name": "x", "msg": "failed", "exc_info": sys.exc_info()})
-
-    line = JsonFormatter().format(record)
-
-    assert "\n" not in line
-    assert "ValueError: no" in json.loads(line)["error"]
-
-
-def test_what_an_absent_server_makes_everybody_say_is_a_warning_now_and_then() -> None:
-    seldom = Seldom()
-    text = "Request attempt #%s failed; will retry: GET https://server/api/v1/pods -> %s"
-    records = [
-        logging.makeLogRecord(
-            {
-                "name": "kopf._cogs.clients.watching",
-                "levelno": logging.ERROR,
-                "levelname": "ERROR",
-                "msg": text,
-                "args": (number, "ServerDisconnectedError()"),
-                "created": second,
-            }
-        )
-        for number, second in enumerate((0.0, 1.0, REPEAT_SECONDS - 1, REPEAT_SECONDS + 1))
-    ]
-
-    let_through = [record for record in records if seldom.filter(record)]
-
-    assert let_through == [records[0], records[3]]
-    assert {record.levelname for record in let_through} == {"WARNING"}
+    [one] = caplog.records
+    values = vars(one)
+    assert values["reason"] == "documents is missing"
+    assert (values["status"], values["error_type"]) == (400, "invalid_request")
+    assert (values["client"], values["method"]) == ("192.0.2.1", "POST")
+    assert len(values["path"]) == 100
+    assert "canary" not in JsonFormatter().format(one)
 
 
-def test_other_errors_are_errors_each_time() -> None:
-    seldom = Seldom()
-    record = logging.makeLogRecord(
-        {"levelno": logging.ERROR, "levelname": "ERROR", "msg": "pass failed"}
-    )
+def test_only_one_process_turns_the_file_over(tmp_path: Path) -> None:
+    ours = logging_config("info", tmp_path, rotate=True)["handlers"]["file"]
+    theirs = logging_config("info", tmp_path, rotate=False)["handlers"]["file"]
 
-    assert seldom.filter(record)
-    assert seldom.filter(record)
-    assert record.levelname == "ERROR"
+    assert "Rotating" in ours["class"]
+    assert "Watched" in theirs["class"]
+    assert ours["filename"] == theirs["filename"] == str(tmp_path / "errors.log")

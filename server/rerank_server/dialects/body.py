@@ -1,23 +1,15 @@
-"""What request bodies of every dialect have in common."""
+"""What bodies of every dialect have in common: fields of requests, parts of answers."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, NotRequired
 
-import numpy as np
-from pydantic import AliasChoices, BaseModel, ValidationError, model_validator
-from pydantic.fields import FieldInfo
-from pydantic_core import from_json
+from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, StringConstraints
 
-from rerank_server.errors import BadRequest
-from rerank_server.ranking import Ranking, Scored
+# That of `typing` will not do for pydantic before Python 3.12.
+from typing_extensions import TypedDict
 
-# A parser holds the interpreter for as long as it works: 16 MiB of text take it 60 ms at most,
-# 16 MiB of `[],` over a second. Bodies larger than the first number hold at most so many values.
-COUNTED_FROM_BYTES = 256 * 1024
-MAX_VALUES = 100_000
-PIECE_BYTES = 2**20
+from rerank_server.ranking import Ranking, Scored, rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +30,25 @@ class Body(BaseModel):
 
     # Fields that only this form has, among those that share its path.
     marks: ClassVar[frozenset[str]] = frozenset()
+    # What the form is called, and bodies in it by what they show.
+    title: ClassVar[str]
+    examples: ClassVar[Mapping[str, Mapping[str, Any]]]
 
-    # The model asked for. There is one, and any name is an alias of it.
-    model: str | None = None
+    model: Annotated[
+        str | None, Field(description="the name of the model, or leave it out: there is only one")
+    ] = None
+    truncate: Annotated[
+        bool,
+        Field(
+            validation_alias=AliasChoices("truncate", "truncation"),
+            description="false to have documents refused that are too long for the model, or "
+            "leave it out to have them cut",
+        ),
+    ] = True
+    raw_scores: Annotated[
+        bool,
+        Field(description="true for the model's logits, or leave it out for scores from 0 to 1"),
+    ] = False
 
     def rankings(self) -> list[Ranking]:
         """Return what is to be scored, one entry per query."""
@@ -50,106 +58,120 @@ class Body(BaseModel):
         """Return the body of the answer; `scored` has one entry per ranking, in their order."""
         raise NotImplementedError
 
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_nulls(cls, body: Any) -> Any:
-        return {field: value for field, value in body.items() if value is not None}
+
+class TextObject(TypedDict):
+    """A text in an object. `content` is another name for `text`; other keys are ignored."""
+
+    text: str
 
 
-B = TypeVar("B", bound=Body)
+def _text_of(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    found = (value[key] for key in ("text", "content") if value.get(key) is not None)
+    return next(found, value)
 
 
-def read_object(body: bytes) -> dict[str, Any]:
-    """Read a request body, whatever its Content-Type says.
+def listed(value: Any) -> Any:
+    """Return a bare text as a list of one."""
+    return [value] if isinstance(value, str | dict) else value
 
-    Raises:
-        BadRequest: it is no JSON object, or holds far more values than any request has.
+
+Text = Annotated[str, BeforeValidator(_text_of, json_schema_input_type=str | TextObject)]
+NotBlank = Annotated[str, StringConstraints(pattern=r"\S")]
+Query = Annotated[NotBlank, BeforeValidator(_text_of, json_schema_input_type=NotBlank | TextObject)]
+TextList = Annotated[list[Text], Field(min_length=1, fail_fast=True)]
+Texts = Annotated[
+    TextList, BeforeValidator(listed, json_schema_input_type=TextList | str | TextObject)
+]
+# To vLLM's own server 0 means all, because that is its default; no known client sends it, and a
+# caller who asks for no documents has miscounted.
+TopN = Annotated[int, Field(strict=True, ge=1)]
+
+InstructionNames = AliasChoices("instruction", "instruct", "custom_instruction")
+Instruction = Annotated[
+    str | None,
+    Field(
+        validation_alias=InstructionNames,
+        description="a text, or leave it out for the service's own instruction",
+    ),
+]
+
+TEXTS = 'a list of texts or {"text": …} objects, at least one'
+TOP_N = "a whole number of 1 or more, or leave it out for all documents"
+
+
+class Limited(Body):
+    """A body that can ask for documents to be cut short, and for logits in vLLM's words."""
+
+    max_tokens_per_doc: Annotated[
+        int | None,
+        Field(
+            strict=True,
+            description="the number of a document's tokens to read at most, or leave it out for "
+            "as many as the model takes; 0 is the same",
+        ),
+    ] = None
+    use_activation: Annotated[
+        bool, Field(description="false for the model's logits, or leave it out")
+    ] = True
+
+    @property
+    def raw(self) -> bool:
+        """Whether logits are asked for."""
+        return self.raw_scores or not self.use_activation
+
+    @property
+    def max_document_tokens(self) -> int | None:
+        """As in `Ranking`."""
+        limit = self.max_tokens_per_doc
+        return limit if limit is not None and limit > 0 else None
+
+
+class Usage(TypedDict):
+    """What a request took, over all its query-document pairs."""
+
+    prompt_tokens: int
+    total_tokens: int
+    truncated_documents: int
+
+
+class Document(TypedDict):
+    """A document that was ranked."""
+
+    text: str
+
+
+class Result(TypedDict):
+    """One document in the order of relevance; `index` is its place in the request.
+
+    `document` is an object, and absent when not asked for: clients stumble over a bare text and
+    over null.
     """
-    if len(body) > COUNTED_FROM_BYTES and _too_many_values(body):
-        raise BadRequest(
-            f"the body holds more than {MAX_VALUES:,} values: send fewer documents at a time, "
-            "as texts"
-        )
-    try:
-        found = from_json(body, allow_inf_nan=False)
-    except ValueError as error:
-        # The parser's words name a place and none of the text: a lone surrogate, say.
-        raise BadRequest(f"the body is not a JSON object ({error}): send one, in UTF-8") from error
-    if not isinstance(found, dict):
-        raise BadRequest("the body is not a JSON object: send one, in UTF-8")
-    return found
+
+    index: int
+    relevance_score: float
+    document: NotRequired[Document]
 
 
-def validate(kind: type[B], found: dict[str, Any]) -> B:
-    """Read a JSON object as a body of this kind.
-
-    Raises:
-        BadRequest: it is none; the message names field, value and remedy.
-    """
-    try:
-        return kind.model_validate(found)
-    except ValidationError as error:
-        raise BadRequest(_sentence(kind, error)) from error
-
-
-def _too_many_values(body: bytes) -> bool:
-    # Piece by piece, with numpy, which leaves the interpreter free meanwhile.
-    count, within, start = 0, False, 0
-    while start < len(body) and count <= MAX_VALUES:
-        piece = body[start : start + PIECE_BYTES]
-        if (len(piece) - len(piece.rstrip(b"\\"))) % 2:
-            piece = body[start : start + PIECE_BYTES + 1]
-        start += len(piece)
-        # Without escapes, each quote begins or ends a text.
-        plain = piece.replace(b"\\\\", b"").replace(b'\\"', b"")
-        signs = np.frombuffer(plain, np.uint8)
-        inside = np.logical_xor.accumulate(signs == ord('"')) ^ within
-        begins = (signs == ord(",")) | (signs == ord("[")) | (signs == ord("{"))
-        count += int(np.count_nonzero(begins & ~inside))
-        within = bool(inside[-1]) if len(inside) else within
-    return count > MAX_VALUES
-
-
-def _sentence(kind: type[Body], error: ValidationError) -> str:
-    fault = error.errors(include_url=False)[0]
-    if not fault["loc"]:
-        # Of the body as a whole: a rule about several fields, in its own words.
-        return str(fault["ctx"]["error"])
-    field, *path = map(str, fault["loc"])
-    described = {
-        name: info.description
-        for attribute, info in kind.model_fields.items()
-        for name in _names(attribute, info)
+def usage(scored: Sequence[Scored]) -> Usage:
+    """Add up what rankings took."""
+    tokens = sum(one.tokens for one in scored)
+    return {
+        "prompt_tokens": tokens,
+        "total_tokens": tokens,
+        "truncated_documents": sum(len(one.cut) for one in scored),
     }
-    where = field + "".join(f"[{step}]" for step in path)
-    remedy = f"give {described[field]}"
-    if fault["type"] == "missing":
-        return f"{where} is missing: {remedy}"
-    return f"{where} is {_show(fault['input'])}: {remedy}"
 
 
-def _names(attribute: str, field: FieldInfo) -> list[str]:
-    match field.validation_alias:
-        case AliasChoices(choices=choices):
-            return [str(choice) for choice in choices]
-        case str(alias):
-            return [alias]
-        case _:
-            return [attribute]
-
-
-def _show(value: object) -> str:
-    # Only what cannot be a text of the caller's: those stay out of answers and logs.
-    match value:
-        case "":
-            return "empty"
-        case []:
-            return "an empty list"
-        case list():
-            return "a list"
-        case dict():
-            return "an object"
-        case str():
-            return json.dumps(value if len(value) <= 20 else value[:20] + "…", ensure_ascii=False)
-        case _:
-            return json.dumps(value)[:100]
+def results(
+    scored: Scored, top_n: int | None, raw: bool, documents: Sequence[str] | None
+) -> list[Result]:
+    """Return the best `top_n` documents of one query, best first, with their texts if given."""
+    found: list[Result] = []
+    for ranked in rank(scored, top_n, raw):
+        result: Result = {"index": ranked.index, "relevance_score": ranked.score}
+        if documents is not None:
+            result["document"] = {"text": documents[ranked.index]}
+        found.append(result)
+    return found

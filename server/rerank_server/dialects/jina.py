@@ -1,89 +1,71 @@
-"""Jina's form, `/v1/rerank` and `/rerank`; most clients and vLLM itself speak it.
+"""Jina's form, which Cohere's first version, vLLM and Voyage share but for names.
 
-Source: https://jina.ai/reranker, and the clients in use: some read `results`, others `data`.
+Some clients send the same bytes to any of them, so an answer has what each of them reads.
+
+Source: https://jina.ai/reranker, https://docs.cohere.com/v1/reference/rerank,
+https://docs.vllm.ai/en/latest/models/pooling_models/scoring.html,
+https://docs.voyageai.com/reference/reranker-api.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, ClassVar
 
-from pydantic import AliasChoices, BeforeValidator, Field, StringConstraints
+from pydantic import Field
 
-from rerank_server.dialects.body import About, Body
-from rerank_server.ranking import Ranking, Scored, rank
-
-
-def _text_of(value: Any) -> Any:
-    return value["text"] if isinstance(value, dict) and "text" in value else value
+from rerank_server.dialects.body import About, Result
+from rerank_server.dialects.cohere import CohereAnswer, CohereRequest
+from rerank_server.ranking import Scored
 
 
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str | dict) else value
+class RerankAnswer(CohereAnswer):
+    """Results in order, twice: some clients read `results`, others `data`."""
+
+    object: str
+    data: list[Result]
 
 
-Text = Annotated[str, BeforeValidator(_text_of)]
-
-
-class RerankRequest(Body):
+class RerankRequest(CohereRequest):
     """One query, its documents, and what the answer should hold."""
 
-    query: Annotated[
-        Annotated[str, StringConstraints(min_length=1)],
-        BeforeValidator(_text_of),
-        Field(description="the text to rank the documents by"),
-    ]
-    documents: Annotated[
-        list[Text],
-        BeforeValidator(_listed),
-        Field(
-            min_length=1,
-            description='a list of texts or {"text": …} objects, at least one',
-        ),
-    ]
-    top_n: Annotated[
-        int | None,
-        Field(
-            strict=True,
-            ge=1,
-            description="a whole number of 1 or more, or leave it out for all documents",
-        ),
-    ] = None
+    title = "Jina, Cohere v1, vLLM, Voyage"
+    version: ClassVar = "1"
+    examples: ClassVar = {
+        "smallest": {
+            "query": "What is the capital of France?",
+            "documents": ["Berlin is a city in Germany.", "Paris is the capital of France."],
+        },
+        "all fields": {
+            "model": "any name",
+            "query": "What is the capital of France?",
+            "documents": ["Berlin is a city in Germany.", {"text": "Paris is the capital."}],
+            "top_n": 1,
+            "return_documents": False,
+            "instruction": "Given a question, retrieve passages that answer it",
+            "max_tokens_per_doc": 512,
+            "truncate": True,
+            "raw_scores": False,
+        },
+        "Cohere v1, with fields": {
+            "query": "capital of France",
+            "documents": [
+                {"title": "Berlin", "body": "A city in Germany."},
+                {"title": "Paris", "body": "The capital of France."},
+            ],
+            "rank_fields": ["title", "body"],
+        },
+        "Voyage": {
+            "query": "capital of France",
+            "documents": ["Berlin is a city.", "Paris is the capital of France."],
+            "top_k": 1,
+            "truncation": True,
+        },
+    }
+
     return_documents: Annotated[
         bool, Field(description="true or false, or leave it out for true")
     ] = True
-    instruction: Annotated[
-        str | None,
-        Field(
-            validation_alias=AliasChoices("instruction", "instruct", "custom_instruction"),
-            description="a text, or leave it out for the service's own instruction",
-        ),
-    ] = None
 
-    def rankings(self) -> list[Ranking]:
-        """Return the one ranking of the request."""
-        return [Ranking(self.query, self.documents, self.instruction)]
-
-    def answer(self, scored: Sequence[Scored], about: About) -> dict[str, Any]:
-        """Return results in order, twice: some clients read `results`, others `data`.
-
-        `document` is an object, and absent when not asked for: clients stumble over a bare text
-        and over null.
-        """
-        [one] = scored
-        results = []
-        for ranked in rank(one, self.top_n):
-            result: dict[str, Any] = {"index": ranked.index, "relevance_score": ranked.score}
-            if self.return_documents:
-                result["document"] = {"text": self.documents[ranked.index]}
-            results.append(result)
-        return {
-            "id": about.request_id,
-            "object": "rerank",
-            "model": about.model,
-            "usage": {
-                "prompt_tokens": one.tokens,
-                "total_tokens": one.tokens,
-                "truncated_documents": len(one.cut),
-            },
-            "results": results,
-            "data": results,
-        }
+    def answer(self, scored: Sequence[Scored], about: About) -> RerankAnswer:
+        """Return what any client of the form reads."""
+        answer = super().answer(scored, about)
+        return {**answer, "object": "rerank", "data": answer["results"]}

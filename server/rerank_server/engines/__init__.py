@@ -45,7 +45,7 @@ def load_engine(settings: Settings) -> Engine:
     """
     # First what fails fast: importing vLLM alone takes ten seconds and more.
     checkpoint = open_checkpoint(settings)
-    prepare_environment(settings.log_level)
+    prepare_environment(settings.log_level, settings.log_dir)
     from rerank_server.engines.vllm import VllmEngine
 
     return VllmEngine(settings, checkpoint)

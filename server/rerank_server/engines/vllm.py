@@ -1,24 +1,77 @@
-"""vLLM in the server's process group; the only import of vllm in the repository."""
+"""vLLM in processes beside the server; the only import of vllm in the repository."""
 
 import asyncio
+import difflib
+import logging
+import os
+import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
-from vllm import AsyncEngineArgs, PoolingParams, TokensPrompt
+import msgspec
+from vllm import AsyncEngineArgs, PoolingParams
+from vllm.config import ModelConfig
 from vllm.platforms import current_platform
-from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine import EngineCoreRequest
+from vllm.v1.engine.core_client import EngineCoreClient
+from vllm.v1.engine.exceptions import EngineDeadError
+from vllm.v1.executor import Executor
 
 from rerank_server.engines.checkpoint import Checkpoint, Golden
+from rerank_server.engines.environment import usable_cores
 from rerank_server.errors import EngineFailed, ModelUnusable
 from rerank_server.settings import Settings
 from rerank_server.tokens import PairTokenizer, Prompt
 
-# Logits instead of scores: vLLM gives them in 32 bits, and the sigmoid is ours.
-POOLING = PoolingParams(task="classify", use_activation=False)
+# Most of a request is None for us, and which fields there are changes between versions.
+BLANK = {field.name: None for field in msgspec.structs.fields(EngineCoreRequest) if field.required}
+
+# Requests to write before others in the event loop get a turn: 64 take 2 ms or so.
+BURST = 64
+
+# The prefix cache keeps whole blocks, and by default one of 128 tokens is longer than what the
+# documents of a request have in common.
+CPU_ARGUMENTS = {"block_size": 32}
+
+DEAD = "vLLM's engine process has died"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class _Call:
+    """One `score` that waits for its logits."""
+
+    logits: list[float]
+    missing: int
+    done: "asyncio.Future[None]"
+    failure: str = ""
+
+    def settle(self, index: int, output: Any) -> None:
+        """Take what the engine gave for one prompt: a tensor of one logit, or nothing."""
+        if output is None:
+            self.fail("vLLM ended a request without a score")
+            return
+        self.logits[index] = float(output.reshape(-1)[0])
+        self.missing -= 1
+        if not self.missing and not self.done.done():
+            self.done.set_result(None)
+
+    def fail(self, why: str) -> None:
+        """Wake the caller, who then raises."""
+        self.failure = why
+        if not self.done.done():
+            self.done.set_result(None)
 
 
 class VllmEngine:
-    """One model in vLLM's engine process."""
+    """One model in vLLM's engine process.
+
+    vLLM's own front end (`AsyncLLM`) makes a task, a queue and a chain of checks for each pair;
+    this talks to the engine process as that front end does, with one future for a whole call.
+    """
 
     def __init__(self, settings: Settings, checkpoint: Checkpoint) -> None:
         """Load the model; blocks until it is loaded.
@@ -28,27 +81,26 @@ class VllmEngine:
         """
         self._tokenizer = checkpoint.tokenizer
         self._golden = checkpoint.golden
-        eager = settings.enforce_eager
-        arguments = AsyncEngineArgs(
-            model=str(checkpoint.directory),
-            runner="pooling",
-            hf_overrides=dict(checkpoint.overrides),
-            dtype=settings.dtype,
-            max_model_len=checkpoint.max_model_len,
-            tensor_parallel_size=settings.tensor_parallel_size,
-            gpu_memory_utilization=settings.gpu_memory_utilization,
-            enforce_eager=current_platform.is_cpu() if eager is None else eager,
-            disable_log_stats=True,
-        )
+        arguments = engine_arguments(settings, checkpoint)
+        if current_platform.is_cpu():
+            # As many threads as cores, which is torch's default, leave none for those who bring
+            # the work: each step then waits for a thread that does not run.
+            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() - 1)))
         try:
-            self._llm = AsyncLLM.from_engine_args(arguments)
+            config = arguments.create_engine_config()
+            self._pooling = Pooling(config.model_config)
+            self._client = EngineCoreClient.make_async_mp_client(
+                config, Executor.get_class(config), log_stats=False
+            )
         # Whatever it raises here (ValueError, RuntimeError, OSError and others), its words
         # are for the person who chose model and settings.
         except Exception as error:
             raise ModelUnusable(
-                f"vLLM cannot load {settings.model}: {error} (the lines above say why; memory, "
-                "RERANK_DTYPE and RERANK_TENSOR_PARALLEL_SIZE are the usual suspects)"
+                f"vLLM cannot load {settings.model}: {error} ({_advice(checkpoint)})"
             ) from error
+        # The call and the place in it, by request.
+        self._calls: dict[str, tuple[_Call, int]] = {}
+        self._reader: asyncio.Task[None] | None = None
 
     @property
     def tokenizer(self) -> PairTokenizer:
@@ -63,34 +115,124 @@ class VllmEngine:
     @property
     def alive(self) -> bool:
         """False once vLLM's engine process has died."""
-        return not self._llm.errored
+        reading = self._reader is None or not self._reader.done()
+        return reading and not self._client.resources.engine_dead
 
     async def score(self, prompts: Sequence[Prompt]) -> list[float]:
         """Send all prompts at once: those of one query share its tokens in the prefix cache."""
-        request_id = uuid.uuid4().hex
+        loop = asyncio.get_running_loop()
+        if self._reader is None:
+            # Not earlier: the engine is loaded where no event loop runs.
+            self._reader = loop.create_task(self._read())
+        if not self.alive:
+            raise EngineFailed(DEAD)
+        call = _Call([0.0] * len(prompts), len(prompts), loop.create_future())
+        batch, now = uuid.uuid4().hex, time.time()
+        ids = [f"{batch}-{index}" for index in range(len(prompts))]
         try:
-            async with asyncio.TaskGroup() as work:
-                tasks = [
-                    work.create_task(self._logit(prompt, f"{request_id}-{index}"))
-                    for index, prompt in enumerate(prompts)
-                ]
-        except ExceptionGroup as group:
-            # Prompts are checked before they come here: what fails now is vLLM.
-            raise EngineFailed(str(group.exceptions[0])) from group
-        return [task.result() for task in tasks]
+            for index, (id, prompt) in enumerate(zip(ids, prompts, strict=True)):
+                if index % BURST == BURST - 1:
+                    await asyncio.sleep(0)
+                self._calls[id] = call, index
+                await self._client.add_request_async(self._pooling.request(id, prompt, now))
+            if prompts:
+                await call.done
+        except EngineDeadError as error:
+            raise EngineFailed(DEAD) from error
+        finally:
+            if unfinished := [id for id in ids if self._calls.pop(id, None)]:
+                await self._client.abort_requests_async(unfinished)
+        if call.failure:
+            raise EngineFailed(call.failure)
+        return call.logits
 
-    async def _logit(self, prompt: Prompt, request_id: str) -> float:
-        # vLLM aborts a request when the task that iterates over it is cancelled.
-        outputs = self._llm.encode(
-            TokensPrompt(prompt_token_ids=prompt.ids), POOLING, request_id=request_id
-        )
-        async for output in outputs:
-            if output.finished:
-                return float(output.outputs.data.reshape(-1)[0])
-        raise EngineFailed(f"request {request_id} ended without a score")
+    async def _read(self) -> None:
+        """Hand out logits until the engine dies."""
+        try:
+            while True:
+                batch = await self._client.get_output_async()
+                for output in batch.outputs:
+                    # Those of a cancelled call are nobody's.
+                    if waiting := self._calls.pop(output.request_id, None):
+                        call, index = waiting
+                        call.settle(index, output.pooling_output)
+        except EngineDeadError:
+            log.error(DEAD)
+        finally:
+            for call, _ in self._calls.values():
+                call.fail(DEAD)
 
     def close(self) -> None:
         """Stop vLLM's processes."""
-        self._llm.shutdown()
-        # Its __del__ shuts down once more, and fails noisily once the interpreter is half gone.
-        del self._llm
+        self._client.shutdown()
+
+
+class Pooling:
+    """Makes requests for logits of one model."""
+
+    def __init__(self, model: ModelConfig) -> None:
+        self._model = model
+        self._params = self._make()
+
+    def request(self, id: str, prompt: Prompt, now: float) -> EngineCoreRequest:
+        """Return the request for one pair; `now` is the time of its arrival."""
+        start = prompt.second_type_at
+        return EngineCoreRequest(
+            **BLANK
+            | {
+                "request_id": id,
+                "prompt_token_ids": prompt.ids,
+                "pooling_params": self._params if start is None else self._make(start),
+                "arrival_time": now,
+            }
+        )
+
+    def _make(self, second_type_at: int | None = None) -> PoolingParams:
+        # Logits instead of scores: vLLM gives them in 32 bits, and the sigmoid is ours.
+        params = PoolingParams(task="classify", use_activation=False)
+        if second_type_at is not None:
+            params.extra_kwargs = {"compressed_token_type_ids": second_type_at}
+        params.verify(self._model)
+        return params
+
+
+def engine_arguments(settings: Settings, checkpoint: Checkpoint) -> AsyncEngineArgs:
+    """Return what vLLM is started with.
+
+    Raises:
+        ModelUnusable: `engine_args` names what vLLM does not know.
+    """
+    known = [field.name for field in fields(AsyncEngineArgs)]
+    for name in settings.engine_args:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise ModelUnusable(
+                f"RERANK_ENGINE_ARGS has {name!r}, which this vLLM does not know: "
+                + (f"did you mean {near[0]!r}?" if near else "take it out")
+            )
+    eager = settings.enforce_eager
+    own = CPU_ARGUMENTS if current_platform.is_cpu() else {}
+    return AsyncEngineArgs(
+        model=str(checkpoint.path),
+        tokenizer=str(checkpoint.directory),
+        hf_config_path=str(checkpoint.directory),
+        runner="pooling",
+        hf_overrides=dict(checkpoint.overrides),
+        dtype=settings.dtype,
+        quantization=settings.quantization,
+        max_model_len=checkpoint.max_model_len,
+        tensor_parallel_size=settings.tensor_parallel_size,
+        gpu_memory_utilization=settings.gpu_memory_utilization,
+        trust_remote_code=settings.trust_remote_code,
+        enforce_eager=current_platform.is_cpu() if eager is None else eager,
+        **own | settings.engine_args,
+    )
+
+
+def _advice(checkpoint: Checkpoint) -> str:
+    gib = sum(file.stat().st_size for file in checkpoint.weights) / 2**30
+    return (
+        f"the lines above say why; if it is memory: the weights are {gib:.1f} GiB, so give the pod "
+        "more memory, a larger GPU or more of them with RERANK_TENSOR_PARALLEL_SIZE, or lower "
+        "RERANK_MAX_MODEL_LEN; if it is the number format: set RERANK_DTYPE"
+    )

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from rerank_server.dialects.body import COUNTED_FROM_BYTES, MAX_VALUES, read_object
+from rerank_server.dialects.parse import COUNTED_FROM_BYTES, MAX_VALUES, read_object
 from rerank_server.errors import BadRequest
 
 LONG = COUNTED_FROM_BYTES

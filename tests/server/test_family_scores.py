@@ -1,0 +1,277 @@
+"""Every family against its reference: sentence-transformers, or the formula of the model card.
+
+One process holds vLLM and loads one small random model after the other: a server apiece would
+take a minute each.
+"""
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from checkpoints import ARCHITECTURES, ROOM, write_model
+from rerank_server.engines.checkpoint import open_checkpoint
+from rerank_server.engines.environment import prepare_environment
+from rerank_server.families import FAMILIES
+from rerank_server.ranking import relevance
+from rerank_server.settings import Settings
+from rerank_server.tokens import Pairs
+
+# torch, vLLM and transformers warn of themselves.
+pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("ignore")]
+
+TOLERANCE = 1e-3
+# Between two batches of one engine.
+SAME = 1e-5
+
+QUERY = "What is the capital of France?"
+LONG = "The moon moves around the earth. " * 60
+DOCUMENTS = [
+    "Paris is the capital of France.",
+    "Bread is made of flour, water, salt and yeast.",
+    "",
+    " two  spaces\tand a tab\n\nand    lines\r\n",
+    "L'été à Zürich — 東京は日本の首都です。 🙂🏳️‍🌈 \u202eright to left",
+    "Москва — столица России. عاصمة مصر هي القاهرة",
+    LONG,
+]
+# Non-Latin questions; one ends in white space, where tokenisers like to join.
+QUERIES = [QUERY, "日本の首都はどこですか?\n", "ما هي عاصمة مصر؟ "]
+
+Reference = Callable[[str, Sequence[str]], list[float]]
+
+
+class InProcess:
+    """vLLM as the server starts it, but stepped by hand in this process."""
+
+    def __init__(self, directory: Path, **settings: Any) -> None:
+        from vllm.v1.engine.core_client import InprocClient
+        from vllm.v1.executor import Executor
+
+        from rerank_server.engines.vllm import Pooling, engine_arguments
+
+        chosen = Settings(model=str(directory), **{"dtype": "float32"} | settings)
+        checkpoint = open_checkpoint(chosen)
+        config = engine_arguments(chosen, checkpoint).create_engine_config()
+        self.tokenizer = checkpoint.tokenizer
+        self._pooling = Pooling(config.model_config)
+        self._client = InprocClient(config, Executor.get_class(config), log_stats=False)
+
+    def pairs(self, query: str, documents: Sequence[str], instruction: str | None = None) -> Pairs:
+        return self.tokenizer.pairs(self.tokenizer.question(query, instruction), documents)
+
+    def scores(
+        self, query: str, documents: Sequence[str], instruction: str | None = None
+    ) -> list[float]:
+        prompts = self.pairs(query, documents, instruction).prompts
+        for index, prompt in enumerate(prompts):
+            request = self._pooling.request(str(index), prompt, time.time())
+            self._client.add_request(request)
+        logits = [float("nan")] * len(prompts)
+        left = len(prompts)
+        while left:
+            for output in self._client.get_output().outputs:
+                logits[int(output.request_id)] = float(output.pooling_output.reshape(-1)[0])
+                left -= 1
+        return [relevance(logit) for logit in logits]
+
+    def close(self) -> None:
+        from vllm.distributed import cleanup_dist_env_and_memory
+
+        self._client.shutdown()
+        cleanup_dist_env_and_memory()
+
+
+@pytest.fixture(scope="module")
+def vllm() -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    prepare_environment("error", None)
+    with pytest.MonkeyPatch.context() as patch:
+        # vLLM looks at each architecture in a process of its own, which imports all of vLLM.
+        registry = "vllm.model_executor.models.registry"
+        patch.setattr(f"{registry}._run_in_subprocess", lambda look: look(), raising=False)
+        yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def model(
+    family: str, tiny_model: Path, vllm: None, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    directory = tmp_path_factory.mktemp(family)
+    write_model(family, directory, tiny_model)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def engine(model: Path) -> Iterator[InProcess]:
+    engine = InProcess(model)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def reference(family: str, model: Path) -> Reference:
+    if FAMILIES[family].joined_by_tokenizer:
+        return cross_encoder(model)
+    return FORMULAS[family](model)
+
+
+def cross_encoder(model: Path) -> Reference:
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    encoder = CrossEncoder(
+        str(model),
+        device="cpu",
+        activation_fn=torch.nn.Sigmoid(),
+        processor_kwargs={"split_special_tokens": True},
+    )
+    cut = {"text": {"truncation": "only_second", "max_length": ROOM - 1}}
+
+    def score(query: str, documents: Sequence[str]) -> list[float]:
+        pairs = [(query, document) for document in documents]
+        return [float(score) for score in encoder.predict(pairs, processing_kwargs=cut)]
+
+    return score
+
+
+def language_model(
+    model: Path, write: Callable[[Any, str, str], list[int]], yes: str, no: str | None
+) -> Reference:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model, split_special_tokens=False)
+    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+
+    def score(query: str, documents: Sequence[str]) -> list[float]:
+        scores = []
+        for document in documents:
+            with torch.no_grad():
+                logits = network(torch.tensor([write(tokenizer, query, document)])).logits[0, -1]
+            logit = float(logits[tokenizer.convert_tokens_to_ids(yes)])
+            if no is not None:
+                logit -= float(logits[tokenizer.convert_tokens_to_ids(no)])
+            scores.append(relevance(logit))
+        return scores
+
+    return score
+
+
+def join(tokenizer: Any, head: str, query: str, document: str, *tail: str) -> list[int]:
+    """Tokenise each on its own, and cut the document."""
+
+    def ids(text: str, special: bool) -> list[int]:
+        return list(tokenizer.encode(text, add_special_tokens=False, split_special_tokens=special))
+
+    before = ids(head, False) + ids(query, True)
+    after = [id for part in tail for id in ids(part, False)]
+    return before + ids(document, True)[: ROOM - 1 - len(before) - len(after)] + after
+
+
+def qwen3(model: Path) -> Reference:
+    def write(tokenizer: Any, query: str, document: str) -> list[int]:
+        return join(
+            tokenizer,
+            "<|im_start|>system\nJudge whether the Document meets the requirements based on the "
+            'Query and the Instruct provided. Note that the answer can only be "yes" or "no".'
+            "<|im_end|>\n<|im_start|>user\n",
+            "<Instruct>: Given a web search query, retrieve relevant passages that answer the "
+            f"query\n<Query>: {query}\n<Document>:",
+            f" {document}",
+            "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
+        )
+
+    return language_model(model, write, "yes", "no")
+
+
+def mxbai(model: Path) -> Reference:
+    def write(tokenizer: Any, query: str, document: str) -> list[int]:
+        newline = tokenizer.encode("\n", add_special_tokens=False)
+        ids = join(
+            tokenizer,
+            "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful "
+            "assistant.<|im_end|>\n<|im_start|>user\n",
+            f"query: {query}",
+            "",
+        )
+        tail = join(
+            tokenizer,
+            "\n",
+            "You are a search relevance expert who evaluates how well documents match search "
+            "queries. For each query-document pair, carefully analyze the semantic relationship "
+            "between them, then provide your binary relevance judgment (0 for not relevant, 1 for "
+            "relevant).\nRelevance:",
+            "",
+            "<|im_end|>\n<|im_start|>assistant\n",
+        )
+        body = tokenizer.encode(
+            f"document: {document}", add_special_tokens=False, split_special_tokens=True
+        )
+        room = ROOM - 1 - len(ids) - len(newline) - len(tail)
+        return [*ids, *newline, *body[:room], *tail]
+
+    return language_model(model, write, "1", "0")
+
+
+def bge_gemma(model: Path) -> Reference:
+    def write(tokenizer: Any, query: str, document: str) -> list[int]:
+        def ids(text: str) -> list[int]:
+            return list(tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
+
+        newline = ids("\n")
+        prompt = ids(
+            "Given a query A and a passage B, determine whether the passage contains an answer to "
+            "the query by providing a prediction of either 'Yes' or 'No'."
+        )
+        head = [tokenizer.convert_tokens_to_ids("<bos>"), *ids(f"A: {query}"), *newline]
+        room = ROOM - 1 - len(head) - len(newline) - len(prompt)
+        return head + ids(f"B: {document}")[:room] + newline + prompt
+
+    return language_model(model, write, "Yes", None)
+
+
+FORMULAS = {"qwen3-reranker": qwen3, "mxbai-rerank-v2": mxbai, "bge-reranker-v2-gemma": bge_gemma}
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_scores_are_those_of_the_reference(
+    query: str, family: str, engine: InProcess, reference: Reference
+) -> None:
+    wanted = reference(query, DOCUMENTS)
+
+    scores = engine.scores(query, DOCUMENTS)
+
+    difference = max(abs(a - b) for a, b in zip(scores, wanted, strict=True))
+    print(f"{family:22} {query!r:28} {difference:.1e} {max(wanted) - min(wanted):.2f}")
+    assert scores == pytest.approx(wanted, abs=TOLERANCE)
+    # Without a spread the line above would say little.
+    assert max(wanted) - min(wanted) > 0.1
+    cut = engine.pairs(query, DOCUMENTS).cut
+    assert LONG in [DOCUMENTS[index] for index in cut]
+    assert 0 not in cut
+
+
+def test_pair_scores_the_same_alone_shuffled_and_among_200_others(engine: InProcess) -> None:
+    others = [f"Document number {number} is about {number % 7} moons." for number in range(200)]
+    batch = [*DOCUMENTS, *others]
+    order = random.Random(0).sample(range(len(batch)), len(batch))
+
+    alone = [engine.scores(QUERY, [document])[0] for document in DOCUMENTS]
+    among = engine.scores(QUERY, batch)
+    shuffled = engine.scores(QUERY, [batch[place] for place in order])
+
+    assert among[: len(alone)] == pytest.approx(alone, abs=SAME)
+    assert shuffled == pytest.approx([among[place] for place in order], abs=SAME)
