@@ -38,6 +38,8 @@ DISRUPTION_BUDGETS = Kind("policy/v1", "poddisruptionbudgets", "PodDisruptionBud
 NETWORK_POLICIES = Kind("networking.k8s.io/v1", "networkpolicies", "NetworkPolicy")
 POD_MONITORS = Kind("monitoring.coreos.com/v1", "podmonitors", "PodMonitor")
 PODS = Kind("v1", "pods", "Pod")
+# Says which of several operators is at work. Neither watched nor a child.
+LEASES = Kind("coordination.k8s.io/v1", "leases", "Lease")
 
 CHILD_KINDS = (SERVICE_ACCOUNTS, SERVICES, DEPLOYMENTS, DISRUPTION_BUDGETS, NETWORK_POLICIES)
 WATCHED_KINDS = (RERANKERS, *CHILD_KINDS, PODS)

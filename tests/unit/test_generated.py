@@ -112,5 +112,8 @@ def test_manifest_runs_the_operator_of_this_version() -> None:
         "ServiceAccount",
         "ClusterRole",
         "ClusterRoleBinding",
+        "Role",
+        "RoleBinding",
+        "PodDisruptionBudget",
         "Deployment",
     }
