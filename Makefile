@@ -7,7 +7,7 @@ RUN_LAB := PYTHONPATH=tests $(BIN)/python -m lab
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-down test check test-server test-clients test-vllm test-apiserver test-lab test-e2e format \
+.PHONY: help demo demo-down test check test-server test-clients test-vllm test-apiserver test-lab test-e2e bench-server format \
 	generate lock serve lab-up lab-down lab-build lab-gpus packages \
 	model model-short clean
 
@@ -47,6 +47,9 @@ test-lab: lab-build ## The lab itself: start, failures, and that nothing is left
 
 test-e2e: lab-build ## The chart and both images on a real cluster (LAB=existing: that of KUBECONFIG)
 	$(BIN)/pytest -q tests/e2e
+
+bench-server: .venv-vllm/done ## The server beside vLLM's own, on this machine: figures, no test (15 min)
+	PYTHONPATH=tests .venv-vllm/bin/python -m bench.server
 
 format: .venv/done ## Format the code
 	$(BIN)/ruff check --fix -q .
