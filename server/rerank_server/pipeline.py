@@ -23,12 +23,10 @@ log = logging.getLogger(__name__)
 
 # What the engine is given to do at once, in times of a small request alone: more makes small
 # requests wait, less leaves it idle between two steps.
-WINDOW_SMALL_TIMES = 2.0
+WINDOW_SMALL_TIMES = 3.0
 WINDOW_TOKENS = (512, 65_536)
 # Requests of no more pairs than this do not wait for larger ones.
 SMALL_PAIRS = 16
-# A request's part of the window that goes to the engine in one call.
-SLICES = 4
 # What is tokenised in one call, and in one go ahead of the engine.
 BATCH_PAIRS = 16
 CHUNK_PAIRS = 64
@@ -182,7 +180,7 @@ class Pipeline:
                         if place.cut:
                             one.cut.append(place.document)
                             self._metrics.truncated_documents.inc()
-                    for places in _slices(chunk, self._window.tokens // SLICES):
+                    for places in _slices(chunk, self._window.slice_tokens):
                         tokens = sum(len(place.prompt.ids) for place in places)
                         turn = await self._window.enter(ticket, tokens, small)
                         if waiting:

@@ -3,10 +3,17 @@
 import asyncio
 import heapq
 import itertools
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 # What one kind of work, small or large, may take of the window while the other waits or not.
 SHARE = 0.75
+# Parts of the window in which a request's pairs come.
+SLICES = 4
+# Without small work for so long, the window is so many times as wide: larger steps do more.
+WIDE_AFTER_SECONDS = 10.0
+WIDE = 4
 
 
 @dataclass(order=True)
@@ -28,12 +35,19 @@ class Window:
     of the other. Within a kind the oldest request goes first.
     """
 
-    def __init__(self, tokens: int) -> None:
-        """`tokens` is the size of the window, at least 1."""
+    def __init__(self, tokens: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """`tokens` is the size of the window while there is small work, at least 1."""
         self.tokens = tokens
+        self._clock = clock
+        self._last_small = clock() - WIDE_AFTER_SECONDS
         self._taken = {True: 0, False: 0}
         self._waiting: dict[bool, list[Turn]] = {True: [], False: []}
         self._numbers = itertools.count()
+
+    @property
+    def slice_tokens(self) -> int:
+        """How many tokens should enter at once."""
+        return self._size() // SLICES
 
     async def enter(self, ticket: int, tokens: int, small: bool) -> Turn:
         """Wait for room for a slice of a request; who has got in has to `leave`.
@@ -41,6 +55,8 @@ class Window:
         `ticket` is the request's place in the order of arrival. A slice larger than the window
         gets in when there is no other of its kind.
         """
+        if small:
+            self._last_small = self._clock()
         admitted = asyncio.get_running_loop().create_future()
         turn = Turn(ticket, next(self._numbers), tokens, small, admitted)
         heapq.heappush(self._waiting[small], turn)
@@ -73,7 +89,12 @@ class Window:
         if not waiting:
             return False
         taken, tokens = self._taken[small], waiting[0].tokens
-        within_share = taken + tokens <= self.tokens * SHARE
-        within_window = sum(self._taken.values()) + tokens <= self.tokens
+        size = self._size()
+        within_share = taken + tokens <= size * SHARE
+        within_window = sum(self._taken.values()) + tokens <= size
         # One slice of each kind is always in: a share too small for any would starve it.
         return taken == 0 or (within_share and within_window)
+
+    def _size(self) -> int:
+        quiet = self._clock() - self._last_small >= WIDE_AFTER_SECONDS
+        return self.tokens * WIDE if quiet else self.tokens

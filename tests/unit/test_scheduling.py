@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from rerank_server.scheduling import Turn, Window
+from rerank_server.scheduling import WIDE_AFTER_SECONDS, Turn, Window
 
 
 async def settle() -> None:
@@ -15,7 +15,10 @@ class Line:
     """Requests at a window: who has got in, in their order, and who still waits."""
 
     def __init__(self, tokens: int) -> None:
-        self.window = Window(tokens)
+        self.now = WIDE_AFTER_SECONDS
+        self.window = Window(tokens, lambda: self.now)
+        # As if there had been small work just now.
+        self.now = 0.0
         self.inside: dict[str, Turn] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -117,3 +120,17 @@ async def test_who_gives_up_just_when_let_in_leaves_no_hole() -> None:
     await settle()
 
     assert list(line.inside) == ["next"]
+
+
+async def test_window_is_wide_until_small_work_comes() -> None:
+    line = Line(100)
+    line.now = WIDE_AFTER_SECONDS
+    for number in range(13):
+        await line.come(f"{number}", number, 25)
+    wide = len(line.inside)
+
+    await line.come("small", 13, 25, small=True)
+    await line.leave("0")
+
+    assert wide == 12
+    assert sorted(line.inside) == sorted([*map(str, range(1, 12)), "small"])
