@@ -52,7 +52,7 @@ format: .venv/done ## Format the code
 	$(BIN)/ruff check --fix -q .
 	$(BIN)/ruff format .
 
-generate: .venv/done ## Rewrite the generated files: CRD, rendered chart, schema of its values
+generate: .venv/done ## Rewrite the generated files: CRD, rendered chart, schema of its values, tables in docs/
 	PYTHON=$(CURDIR)/$(BIN)/python HELM="$$($(RUN_LAB) tool helm)" tools/generate.sh
 
 LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
