@@ -92,6 +92,7 @@ def assert_refused(answer: bytes, status: int, kind: str) -> None:
     error = json.loads(body)
     assert status_of(answer) == status
     assert b"connection: close" in lines.lower()
+    assert b"x-request-id: " in lines.lower()
     assert error["error_type"] == kind
     assert error["error"] == error["message"] == error["detail"]
 
