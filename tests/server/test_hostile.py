@@ -17,7 +17,7 @@ import pytest
 from server_process import REQUEST, ServerProcess, server_process, wait_for
 
 HEADER_SECONDS = 1
-BODY_SECONDS = 2
+BODY_SECONDS = 5
 MAX_CONNECTIONS = 600
 TOKEN = "s3cret"
 # For `/health` under attack. On a quiet machine it answers within a few milliseconds.
