@@ -55,7 +55,7 @@ format: .venv/done ## Format the code
 	$(BIN)/ruff check --fix -q .
 	$(BIN)/ruff format .
 
-generate: .venv/done ## Rewrite the generated files: CRD, its reference, rendered chart, schema of its values
+generate: .venv/done ## Rewrite the generated files: CRD, rendered chart, schema of its values, references
 	PYTHON=$(CURDIR)/$(BIN)/python HELM="$$($(RUN_LAB) tool helm)" tools/generate.sh
 
 LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -27,6 +28,8 @@ from rerank_server.settings import Settings, read_settings
 log = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 10
+# Open files beside the connections: libraries, logs, vLLM's own sockets.
+OTHER_FILES = 1024
 
 
 class Server(uvicorn.Server):
@@ -73,6 +76,7 @@ def run(arguments: Sequence[str], load: Callable[[Settings], Engine]) -> int:
             file=sys.stderr,
         )
         return 2
+    allow_files(settings.max_connections + OTHER_FILES)
 
     def load_and_log(settings: Settings) -> Engine:
         try:
@@ -83,6 +87,24 @@ def run(arguments: Sequence[str], load: Callable[[Settings], Engine]) -> int:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve(settings, load_and_log))
+
+
+def allow_files(wanted: int) -> None:
+    """Raise the number of files that this process may have open, if the system lets it.
+
+    systemd and container runtimes start processes with 1,024, and a hard limit far above.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Unlimited is -1.
+    most = wanted if hard < 0 else min(wanted, hard)
+    if 0 <= soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most < wanted:
+        log.warning(
+            "fewer files may be open than RERANK_MAX_CONNECTIONS needs: raise the limit (ulimit "
+            "-Hn) or lower the setting",
+            extra={"limit": most, "needed": wanted},
+        )
 
 
 async def serve(settings: Settings, load: Callable[[Settings], Engine]) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import uuid
 from collections import deque
 from http import HTTPStatus
 from typing import Any, ClassVar, cast
@@ -11,8 +12,8 @@ from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from rerank_server.answers import RETRY_AFTER_SECONDS, failure
-from rerank_server.gate import OPEN_PATHS
-from rerank_server.logs import log_refusal
+from rerank_server.gate import OPEN_PATHS, REQUEST_ID_HEADER
+from rerank_server.logs import log_refusal, request_id
 from rerank_server.metrics import Metrics
 from rerank_server.settings import Settings
 
@@ -280,8 +281,9 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, status: int, kind: str, message: str) -> None:
         """Answer in place of the application, unless it would be taken for another answer."""
-        if self._ended:
+        if self._ended or self._deaf:
             return
+        request_id.set(own_id := uuid.uuid4().hex)
         log_refusal(status, kind, message, {"client": self.client})
         self.shared.metrics.refused.labels(error_type=kind).inc()
         if self._cycles and not self._in_body:
@@ -289,7 +291,8 @@ class Connection(HttpToolsProtocol):
             self.cycle.keep_alive = self._keep_alive = False
             return
         if not self._cycles or (len(self._cycles) == 1 and not self.cycle.response_started):
-            response = failure(status, kind, message, {"Connection": "close"})
+            own = {"Connection": "close", REQUEST_ID_HEADER: own_id}
+            response = failure(status, kind, message, own)
             headers = [*self.server_state.default_headers, *response.raw_headers]
             lines = [
                 f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode(),
@@ -325,8 +328,9 @@ class _Transport:
 
 async def _turn_away(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
     kind, message = "overloaded", "too many connections are open: try again later"
+    request_id.set(own_id := uuid.uuid4().hex)
     log_refusal(429, kind, message, cast(Any, scope))
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS), REQUEST_ID_HEADER: own_id}
     await failure(429, kind, message, headers)(
         cast(Any, scope), cast(Any, receive), cast(Any, send)
     )

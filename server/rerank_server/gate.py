@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from rerank_server.answers import failure
+from rerank_server.dialects import ROUTES
 from rerank_server.logs import log_refusal, request_id
 from rerank_server.metrics import Metrics
 from rerank_server.settings import Settings
@@ -142,6 +143,8 @@ class Gate:
 
         if refusal := self._refusal(scope):
             self._metrics.refused.labels(error_type=refusal.kind).inc()
+            if scope["path"] in ROUTES:
+                self._metrics.requests.labels(code=str(refusal.status)).inc()
             log_refusal(refusal.status, refusal.kind, refusal.message, scope)
             await failure(*refusal)(scope, receive, answer)
             return

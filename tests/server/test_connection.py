@@ -168,6 +168,7 @@ async def test_no_connection_beyond_the_limit_is_served_while_all_are_busy(
 
     assert answer.startswith(b"HTTP/1.1 429")
     assert b"\r\nretry-after: " in answer
+    assert b"\r\nx-request-id: " in answer
     assert b'"error_type":"overloaded"' in answer
     assert "refused a request" in caplog.text
     assert health.startswith(b"HTTP/1.1 200")

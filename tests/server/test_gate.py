@@ -168,9 +168,11 @@ async def test_token_is_checked_before_the_body_is_read(engine: StandInEngine) -
 async def test_refusals_at_the_gate_are_counted(engine: StandInEngine) -> None:
     async with client_of(engine, api_token="s3cret") as client:
         await client.post("/rerank", json=REQUEST)
+        await client.get("/none")
         metrics = (await client.get("/metrics")).text
 
-    assert 'rerank_refused_requests_total{error_type="unauthorized"} 1.0' in metrics
+    assert 'rerank_refused_requests_total{error_type="unauthorized"} 2.0' in metrics
+    assert 'rerank_requests_total{code="401"} 1.0' in metrics
 
 
 async def test_client_that_asks_too_often_is_told_when_to_come_back(

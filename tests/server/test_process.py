@@ -351,3 +351,29 @@ def test_port_in_use_ends_the_process_with_its_reason(tiny_model: Path, tmp_path
         f"nothing can listen on 127.0.0.1 port {port}: end what does, or give another "
         "RERANK_HOST or RERANK_PORT"
     )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "allowed", "warned"), [(100, 256, False), (300, 300, False), (9999, 512, True)]
+)
+def test_process_may_open_a_file_for_each_connection(
+    wanted: int, allowed: int, warned: bool
+) -> None:
+    program = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 512));"
+        "from rerank_server.__main__ import allow_files; allow_files(int(sys.argv[1]));"
+        "print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+
+    # A process cannot raise its hard limit again.
+    ended = subprocess.run(
+        [sys.executable, "-c", program, str(wanted)],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "server")},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=True,
+    )
+
+    assert int(ended.stdout) == allowed
+    assert ("RERANK_MAX_CONNECTIONS" in ended.stderr) is warned

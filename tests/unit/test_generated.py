@@ -1,6 +1,7 @@
 """Generated files are current; `make generate` makes them so."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -54,6 +55,20 @@ def test_schema_of_the_values_is_the_one_of_the_values() -> None:
     ).stdout
 
     assert json.loads(printed) == json.loads((CHART / "values.schema.json").read_text())
+
+
+def test_tables_of_the_server_are_those_of_its_settings_and_metrics() -> None:
+    document = ROOT / "docs" / "server.md"
+
+    printed = subprocess.run(
+        [sys.executable, ROOT / "tools" / "server_tables.py", document],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "server")},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+    assert printed == document.read_text()
 
 
 @pytest.mark.parametrize("field", ["version", "appVersion"])
