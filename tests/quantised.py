@@ -112,12 +112,14 @@ def _symmetric(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.
 def _pack(values: torch.Tensor, order: Any) -> torch.Tensor:
     """Pack the last dimension, eight values of four bits to a word."""
     words = values.to(torch.int64).reshape(*values.shape[:-1], -1, 8)
-    packed = sum(words[..., place] << (4 * shift) for shift, place in enumerate(order))
-    return packed.to(torch.uint32).view(torch.int32)  # type: ignore[union-attr]
+    packed = torch.zeros_like(words[..., 0])
+    for shift, place in enumerate(order):
+        packed |= words[..., place] << (4 * shift)
+    return packed.to(torch.uint32).view(torch.int32)
 
 
 def _compressed(format: str, weights: Mapping[str, Any], activations: bool) -> dict[str, Any]:
-    group = {"targets": ["Linear"], "weights": {"symmetric": True} | weights}
+    group: dict[str, Any] = {"targets": ["Linear"], "weights": {"symmetric": True, **weights}}
     if activations:
         kind = {"num_bits": 8, "type": weights["type"], "symmetric": True}
         group["input_activations"] = kind | {"dynamic": True, "strategy": "token"}
