@@ -1,16 +1,19 @@
-"""Small checkpoints of every family, with random weights and tokenizers trained on a few lines.
+"""Small checkpoints of every architecture: random weights, tokenizers trained on a few lines.
 
 Each is what the family's real models are, only smaller: kind of tokenizer, joining of pairs,
 special tokens, positions. They have 160 tokens of room.
 """
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from tokenizers.processors import RobertaProcessing, TemplateProcessing
+
+from rerank_server.families import find_family
 
 ROOM = 160
 
@@ -144,74 +147,77 @@ def _cls_and_sep(tokenizer: Tokenizer) -> TemplateProcessing:
     )
 
 
+# How each family's models split text; those of the Qwen families, the small reranker shows.
 TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {
     "bert": wordpiece,
+    "electra": wordpiece,
     "roberta": roberta,
     "xlm-roberta": unigram,
     "modernbert": modernbert,
     "bge-reranker-v2-gemma": gemma,
 }
 
-
-def write_model(family: str, directory: Path, tiny_model: Path, **config: Any) -> None:
-    """Write a random model of `family`; `tiny_model` lends the tokenizer of the Qwen families.
-
-    `config` changes that of the model.
-    """
-    import torch
-    import transformers
-
-    if family in TOKENIZERS:
-        tokenizer = TOKENIZERS[family]()
-    else:
-        tokenizer = Tokenizer.from_file(str(tiny_model / "tokenizer.json"))
-    write_tokenizer(tokenizer, directory, ["token_type_ids"] if family == "bert" else [])
-    names, sizes, gains = ARCHITECTURES[family]
-    configuration = getattr(transformers, f"{names[0]}Config")(
-        **SHAPE | sizes | {"vocab_size": tokenizer.get_vocab_size()} | config
-    )
-    torch.manual_seed(0)
-    model = getattr(transformers, names[0] + names[1])(configuration).eval()
-    with torch.no_grad():
-        # As they are made, random weights hardly tell two texts apart.
-        for name, parameter in model.named_parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(gains[name.startswith("classifier")])
-    model.save_pretrained(directory)
-
-
-SHAPE: dict[str, Any] = {
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "max_position_embeddings": ROOM,
-}
 CLASSIFIER: dict[str, Any] = {"num_labels": 1}
-DECODER: dict[str, Any] = {"num_key_value_heads": 1, "head_dim": 32, "tie_word_embeddings": True}
 # Positions of RoBERTa start after that of padding.
-SHIFTED: dict[str, Any] = CLASSIFIER | {
+SHIFTED = CLASSIFIER | {
     "max_position_embeddings": ROOM + 2,
     "pad_token_id": 1,
     "type_vocab_size": 1,
 }
-# Names in transformers, configuration, and how much to enlarge weights and classifier.
-ARCHITECTURES: dict[str, tuple[tuple[str, str], dict[str, Any], tuple[int, int]]] = {
-    "bert": (("Bert", "ForSequenceClassification"), CLASSIFIER, (8, 20)),
-    "roberta": (("Roberta", "ForSequenceClassification"), SHIFTED, (4, 20)),
-    "xlm-roberta": (("XLMRoberta", "ForSequenceClassification"), SHIFTED, (4, 20)),
-    "modernbert": (
-        ("ModernBert", "ForSequenceClassification"),
-        CLASSIFIER
-        | {
-            "pad_token_id": 3,
-            "local_attention": 16,
-            "global_attn_every_n_layers": 2,
-            "classifier_pooling": "mean",
-        },
-        (4, 2),
-    ),
-    "mxbai-rerank-v2": (("Qwen2", "ForCausalLM"), DECODER, (4, 1)),
-    "qwen3-reranker": (("Qwen3", "ForCausalLM"), DECODER, (4, 1)),
-    "bge-reranker-v2-gemma": (("Gemma", "ForCausalLM"), DECODER | {"pad_token_id": 0}, (8, 1)),
+DECODER: dict[str, Any] = {"num_key_value_heads": 1, "head_dim": 32, "tie_word_embeddings": True}
+WINDOWED = CLASSIFIER | {
+    "pad_token_id": 3,
+    "local_attention": 16,
+    "global_attn_every_n_layers": 2,
+    "classifier_pooling": "mean",
 }
+# Configuration by architecture, and how much to enlarge weights and classifier: as they are made,
+# random weights hardly tell two texts apart.
+ARCHITECTURES: dict[str, tuple[dict[str, Any], int, int]] = {
+    "BertForSequenceClassification": (CLASSIFIER, 8, 20),
+    "ElectraForSequenceClassification": (CLASSIFIER | {"embedding_size": 64}, 4, 10),
+    "RobertaForSequenceClassification": (SHIFTED, 4, 20),
+    "CamembertForSequenceClassification": (SHIFTED, 4, 20),
+    "XLMRobertaForSequenceClassification": (SHIFTED, 4, 20),
+    "XLMRobertaXLForSequenceClassification": (SHIFTED, 4, 20),
+    "ModernBertForSequenceClassification": (WINDOWED, 4, 2),
+    "Qwen3ForCausalLM": (DECODER, 4, 1),
+    "Qwen3ForSequenceClassification": (DECODER | CLASSIFIER, 4, 4),
+    "Qwen2ForCausalLM": (DECODER, 4, 1),
+    "Qwen2ForSequenceClassification": (DECODER | CLASSIFIER, 4, 4),
+    "GemmaForCausalLM": (DECODER | {"pad_token_id": 0}, 8, 1),
+    "GemmaForSequenceClassification": (DECODER | CLASSIFIER | {"pad_token_id": 0}, 8, 4),
+}
+
+
+def write_model(architecture: str, directory: Path, tiny_model: Path) -> None:
+    """Write a random model; `tiny_model` lends its tokenizer to the Qwen families."""
+    import torch
+    import transformers
+
+    family, _ = find_family("auto", [architecture])
+    tokenizer = (
+        TOKENIZERS[family.name]()
+        if family.name in TOKENIZERS
+        else Tokenizer.from_file(str(tiny_model / "tokenizer.json"))
+    )
+    write_tokenizer(tokenizer, directory, ["token_type_ids"] if family.token_types else [])
+    sizes, gain, classifier_gain = ARCHITECTURES[architecture]
+    config = getattr(transformers, re.sub("For[A-Z].*", "Config", architecture))(
+        vocab_size=tokenizer.get_vocab_size(),
+        **{
+            "hidden_size": 64,
+            "intermediate_size": 96,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "max_position_embeddings": ROOM,
+        }
+        | sizes,
+    )
+    torch.manual_seed(0)
+    model = getattr(transformers, architecture)(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(classifier_gain if name.startswith(("class", "score")) else gain)
+    model.save_pretrained(directory)

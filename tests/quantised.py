@@ -112,7 +112,9 @@ def _symmetric(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.
 def _pack(values: torch.Tensor, order: Any) -> torch.Tensor:
     """Pack the last dimension, eight values of four bits to a word."""
     words = values.to(torch.int64).reshape(*values.shape[:-1], -1, 8)
-    packed = sum(words[..., place] << (4 * shift) for shift, place in enumerate(order))
+    packed = torch.zeros_like(words[..., 0])
+    for shift, place in enumerate(order):
+        packed |= words[..., place] << (4 * shift)
     return packed.to(torch.uint32).view(torch.int32)
 
 

@@ -129,15 +129,24 @@ BGE_GEMMA = Family(
 BERT = Family(
     "bert", {"BertForSequenceClassification": {}}, joined_by_tokenizer=True, token_types=True
 )
+ELECTRA = Family(
+    "electra", {"ElectraForSequenceClassification": {}}, joined_by_tokenizer=True, token_types=True
+)
 ROBERTA = Family(
     "roberta",
-    {"RobertaForSequenceClassification": {}},
+    {
+        "RobertaForSequenceClassification": {},
+        # RoBERTa by another name; under its own, vLLM counts its positions from zero.
+        "CamembertForSequenceClassification": {
+            "architectures": ["RobertaForSequenceClassification"]
+        },
+    },
     joined_by_tokenizer=True,
     positions_after_padding=True,
 )
 XLM_ROBERTA = Family(
     "xlm-roberta",
-    {"XLMRobertaForSequenceClassification": {}},
+    {"XLMRobertaForSequenceClassification": {}, "XLMRobertaXLForSequenceClassification": {}},
     joined_by_tokenizer=True,
     positions_after_padding=True,
 )
@@ -147,7 +156,7 @@ MODERNBERT = Family(
 
 FAMILIES: Mapping[str, Family] = {
     family.name: family
-    for family in (QWEN3, MXBAI, BGE_GEMMA, BERT, ROBERTA, XLM_ROBERTA, MODERNBERT)
+    for family in (QWEN3, MXBAI, BGE_GEMMA, BERT, ELECTRA, ROBERTA, XLM_ROBERTA, MODERNBERT)
 }
 
 

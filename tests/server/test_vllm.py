@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,14 @@ class Server:
         results = self.rerank(query, documents, **fields)["results"]
         by_index = {result["index"]: result["relevance_score"] for result in results}
         return [by_index[index] for index in range(len(documents))]
+
+    def wait_until_busy(self) -> None:
+        deadline = time.monotonic() + 20
+        while "rerank_queue_depth 0.0" in self.client.get("/metrics").text:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        # From the queue into the engine.
+        self.client.get("/health")
 
     def wait_for(self, path: str, status: int, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -378,20 +387,28 @@ def test_sigterm_ends_with_zero_and_leaves_no_process(server: Server) -> None:
     assert psutil.wait_procs(family, timeout=10)[1] == []
 
 
-def test_converted_checkpoint_scores_the_same_and_a_dead_engine_fails_health(
+def test_converted_checkpoint_scores_the_same_and_a_dead_engine_is_told_at_once(
     tiny_model: Path, expected: Score, tmp_path: Path
 ) -> None:
     model = convert(tiny_model, tmp_path / "converted")
+    body = {"query": QUERY, "documents": [f"{number} " * 200 for number in range(1000)]}
 
-    with start(model, tmp_path / "server.log") as server:
+    with start(model, tmp_path / "server.log") as server, ThreadPoolExecutor() as threads:
         scores = server.scores(QUERY, DOCUMENTS)
+        in_flight = threads.submit(server.client.post, "/rerank", json=body)
+        server.wait_until_busy()
+        killed = time.monotonic()
         for child in psutil.Process(server.process.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
+        response = in_flight.result()
+        told_after = time.monotonic() - killed
         server.wait_for("/health", 503, seconds=20)
 
     wanted = [expected(QUERY, document) for document in DOCUMENTS]
     assert scores == pytest.approx(wanted, abs=TOLERANCE)
+    assert response.status_code == 500
+    assert told_after < 5
 
 
 def convert(original: Path, converted: Path) -> Path:

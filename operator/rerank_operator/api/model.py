@@ -16,6 +16,7 @@ Family = Literal[
     "bert",
     "bge-reranker-v2-gemma",
     "modernbert",
+    "electra",
     "mxbai-rerank-v2",
     "qwen3-reranker",
     "roberta",

@@ -49,6 +49,11 @@ class Checkpoint:
     golden: Sequence[Golden]
 
     @property
+    def is_language_model(self) -> bool:
+        """True: there is no classifier in it, vLLM makes one of the answers' weights."""
+        return "classifier_from_token" in self.overrides
+
+    @property
     def path(self) -> Path:
         """What vLLM loads: the directory, or in it the one GGUF file."""
         return self.weights[0] if self.weights[0].suffix == ".gguf" else self.directory
@@ -90,7 +95,7 @@ def open_checkpoint(settings: Settings) -> Checkpoint:
     _check_labels(checkpoint, config)
     _check_answers(checkpoint, family)
     told = _check_modules(checkpoint, family) or settings.family != "auto"
-    if overrides and not told:
+    if checkpoint.is_language_model and not told:
         # A chat model of the same architecture looks the same and would be served too.
         log.warning(
             "taking a language model for a reranker",
@@ -205,7 +210,7 @@ def _weights(directory: Path) -> list[Path]:
 def _check_labels(checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:
     # transformers' default is two, of a classifier; a reranker has one score.
     labels = len(config.get("id2label") or {}) or config.get("num_labels", 2)
-    if not checkpoint.overrides and labels != 1:
+    if not checkpoint.is_language_model and labels != 1:
         raise ModelUnusable(
             f"{checkpoint.directory} is no reranker: its classifier has {labels} labels, and a "
             "reranker's has one"

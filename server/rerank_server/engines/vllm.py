@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 from vllm import AsyncEngineArgs, PoolingParams
-from vllm.config import ModelConfig
+from vllm.config import ModelConfig, VllmConfig
 from vllm.platforms import current_platform
+from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.core_client import EngineCoreClient
 from vllm.v1.engine.exceptions import EngineDeadError
@@ -81,18 +82,19 @@ class VllmEngine:
         """
         self._tokenizer = checkpoint.tokenizer
         self._golden = checkpoint.golden
-        arguments = engine_arguments(settings, checkpoint)
         if current_platform.is_cpu():
             # As many threads as cores, which is torch's default, leave none for those who bring
             # the work: each step then waits for a thread that does not run.
             os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() - 1)))
         try:
-            config = arguments.create_engine_config()
+            config = engine_config(settings, checkpoint)
             self._pooling = Pooling(config.model_config)
             self._client = EngineCoreClient.make_async_mp_client(
                 config, Executor.get_class(config), log_stats=False
             )
-        # Whatever it raises here (ValueError, RuntimeError, OSError and others), its words
+        except ModelUnusable:
+            raise
+        # Whatever else it raises here (ValueError, RuntimeError, OSError and others), its words
         # are for the person who chose model and settings.
         except Exception as error:
             raise ModelUnusable(
@@ -196,11 +198,12 @@ class Pooling:
         return params
 
 
-def engine_arguments(settings: Settings, checkpoint: Checkpoint) -> AsyncEngineArgs:
+def engine_config(settings: Settings, checkpoint: Checkpoint) -> VllmConfig:
     """Return what vLLM is started with.
 
     Raises:
         ModelUnusable: `engine_args` names what vLLM does not know.
+        Exception: vLLM's own, of many kinds, for values that do not fit the model or each other.
     """
     known = [field.name for field in fields(AsyncEngineArgs)]
     for name in settings.engine_args:
@@ -212,7 +215,7 @@ def engine_arguments(settings: Settings, checkpoint: Checkpoint) -> AsyncEngineA
             )
     eager = settings.enforce_eager
     own = CPU_ARGUMENTS if current_platform.is_cpu() else {}
-    return AsyncEngineArgs(
+    arguments = AsyncEngineArgs(
         model=str(checkpoint.path),
         tokenizer=str(checkpoint.directory),
         hf_config_path=str(checkpoint.directory),
@@ -227,6 +230,10 @@ def engine_arguments(settings: Settings, checkpoint: Checkpoint) -> AsyncEngineA
         enforce_eager=current_platform.is_cpu() if eager is None else eager,
         **own | settings.engine_args,
     )
+    # It decides how much goes into one step. A GPU wants the most, since nobody waits for a next
+    # token here; on a CPU a step is long, and until it ends nothing can be cancelled.
+    offline, online = UsageContext.LLM_CLASS, UsageContext.OPENAI_API_SERVER
+    return arguments.create_engine_config(online if current_platform.is_cpu() else offline)
 
 
 def _advice(checkpoint: Checkpoint) -> str:
