@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import math
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -161,6 +162,9 @@ class Pipeline:
             entered = time.monotonic()
             logits = await engine.score([place.prompt for place in places])
             self._metrics.engine_seconds.observe(time.monotonic() - entered)
+            if not all(map(math.isfinite, logits)):
+                # Not in the order of any ranking, nor in JSON.
+                raise EngineFailed("the model gave a score that is no number: see RERANK_DTYPE")
             for place, logit in zip(places, logits, strict=True):
                 scored[place.ranking].logits[place.document] = logit
                 self._metrics.scores.observe(relevance(logit))
