@@ -172,6 +172,22 @@ async def test_work_that_gets_nowhere_is_a_dead_engine(
     assert pipeline.dead is None
 
 
+async def test_engine_that_hangs_is_dead_though_every_caller_gives_up_early(
+    pipeline: Pipeline, engine: StandInEngine
+) -> None:
+    engine.running.clear()
+
+    for _ in range(4):
+        assert pipeline.dead is None
+        with pytest.raises(DeadlineExceeded):
+            await pipeline.score([Ranking("q", ["a"])], deadline_seconds=0.3)
+
+    assert "work waits, and for 1 s none of it was done" in (pipeline.dead or "")
+    engine.running.set()
+    await pipeline.score([Ranking("q", ["a"])])
+    assert pipeline.dead is None
+
+
 async def test_easy_pairs_in_the_wrong_order_are_a_warning(
     engine: StandInEngine, metrics: Metrics, caplog: pytest.LogCaptureFixture
 ) -> None:
