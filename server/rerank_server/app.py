@@ -109,6 +109,10 @@ def create_app(pipeline: Pipeline, metrics: Metrics, settings: Settings) -> Fast
         except (ClientDisconnect, ClientGone):
             code, kind = CLIENT_GONE, "client_gone"
             return Response(status_code=CLIENT_GONE)
+        except asyncio.CancelledError:
+            # The end of a drain; the gate answers.
+            code, kind = FAILURES[NotReady]
+            raise
         except tuple(FAILURES) as error:
             code, kind = FAILURES[type(error)]
             return _on_failure(request, error)
