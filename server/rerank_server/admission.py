@@ -89,8 +89,8 @@ class Queue:
             )
         if deadline_seconds is not None and wait > deadline_seconds:
             raise Overloaded(
-                f"the work ahead takes about {wait:.1f} s, longer than the {deadline_seconds:g} s "
-                "that the request gives: try again later",
+                f"the work ahead takes about {wait:.1f} s, and {deadline_seconds:.1f} s are "
+                "left for the request: try again later",
                 retry_after_seconds=_whole_seconds(wait - deadline_seconds),
             )
         if not self._pairs:

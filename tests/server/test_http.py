@@ -298,3 +298,15 @@ async def test_request_cut_off_at_the_end_of_a_drain_is_counted_as_it_was_answer
     assert count("rerank_requests_total", {"code": "503"}) == 1
     assert count("rerank_refused_requests_total", {"error_type": "not_ready"}) == 1
     assert count("rerank_requests_total", {"code": "500"}) is None
+
+
+async def test_deadline_counts_from_the_arrival_of_the_request(client: httpx.AsyncClient) -> None:
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b'{"query": "bread", '
+        await asyncio.sleep(0.3)
+        yield b'"documents": ["flour"]}'
+
+    response = await client.post("/rerank", content=slowly(), headers={"X-Request-Timeout": "0.2"})
+
+    assert response.status_code == 504
+    assert response.json()["error_type"] == "deadline_exceeded"

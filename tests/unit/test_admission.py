@@ -85,7 +85,7 @@ def test_request_that_cannot_be_done_in_time_is_refused_at_once() -> None:
         pass
 
     assert refusal.value.retry_after_seconds == 3
-    assert "about 5.0 s, longer than the 2 s" in str(refusal.value)
+    assert "about 5.0 s, and 2.0 s are left" in str(refusal.value)
 
 
 def test_retry_after_is_bounded() -> None:
