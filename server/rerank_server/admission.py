@@ -1,11 +1,12 @@
 """How much work may come in: what one request may bring, and what may wait in all."""
 
+import asyncio
 import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from rerank_server.errors import Overloaded, TooLarge
+from rerank_server.errors import DeadlineExceeded, Overloaded, TooLarge
 from rerank_server.metrics import Metrics
 from rerank_server.ranking import Ranking
 from rerank_server.settings import Settings
@@ -69,6 +70,8 @@ class Queue:
         self._finished = 0
         self._since = 0.0
         self._progress = 0.0
+        # Seconds without progress until the last one that waited gave up.
+        self._idle = 0.0
 
     @contextmanager
     def admit(self, pairs: int, deadline_seconds: float | None) -> Iterator[Work]:
@@ -86,17 +89,23 @@ class Queue:
             )
         if deadline_seconds is not None and wait > deadline_seconds:
             raise Overloaded(
-                f"the work ahead takes about {wait:.1f} s, longer than the {deadline_seconds:g} s "
-                "that the request gives: try again later",
+                f"the work ahead takes about {wait:.1f} s, and {deadline_seconds:.1f} s are "
+                "left for the request: try again later",
                 retry_after_seconds=_whole_seconds(wait - deadline_seconds),
             )
         if not self._pairs:
-            self._since = self._progress = time.monotonic()
+            self._since = time.monotonic()
+            self._progress = self._since - self._idle
             self._finished = 0
         work = Work(self, pairs)
         self._change(pairs)
         try:
             yield work
+        except (asyncio.CancelledError, DeadlineExceeded):
+            # Or an engine that hangs would pass for a sound one where every caller gives up.
+            if self._pairs == work.pairs:
+                self._idle = time.monotonic() - self._progress
+            raise
         finally:
             self._change(-work.pairs)
 
@@ -104,6 +113,7 @@ class Queue:
         """Note that pairs have their scores."""
         self._change(-pairs)
         self._finished += pairs
+        self._idle = 0.0
         now = self._progress = time.monotonic()
         elapsed = now - self._since
         if elapsed >= 1:
@@ -116,8 +126,11 @@ class Queue:
         self._speed = before + SMOOTHING * (speed - before)
 
     def idle_seconds(self) -> float:
-        """Return for how long work has waited without anything getting done; 0 when none waits."""
-        return time.monotonic() - self._progress if self._pairs else 0.0
+        """Return for how long work has waited without anything getting done.
+
+        Time in which none waits does not count.
+        """
+        return time.monotonic() - self._progress if self._pairs else self._idle
 
     def _seconds(self, pairs: int) -> float:
         return pairs / self._speed if self._speed else 0.0

@@ -85,6 +85,7 @@ def create_app(pipeline: Pipeline, metrics: Metrics, settings: Settings) -> Fast
 
     async def rank(request: Request) -> Response:
         """Order documents by relevance to a query."""
+        started = time.monotonic()
         deadline_seconds = _deadline(request)
         body = await _body(request, settings)
         # In a thread: a large body takes long enough to hold up a health probe.
@@ -94,7 +95,8 @@ def create_app(pipeline: Pipeline, metrics: Metrics, settings: Settings) -> Fast
                 f"the request names another model than {settings.name}, the only one here: give "
                 "that name, or leave model out"
             )
-        scored = await _unless_gone(request, pipeline.score(asked.rankings(), deadline_seconds))
+        work = pipeline.score(asked.rankings(), deadline_seconds, started)
+        scored = await _unless_gone(request, work)
         about = About(f"rerank-{uuid.uuid4().hex}", settings.name, int(time.time()))
         answer = await asyncio.to_thread(lambda: to_json(asked.answer(scored, about)))
         return Response(answer, media_type="application/json")
@@ -109,6 +111,10 @@ def create_app(pipeline: Pipeline, metrics: Metrics, settings: Settings) -> Fast
         except (ClientDisconnect, ClientGone):
             code, kind = CLIENT_GONE, "client_gone"
             return Response(status_code=CLIENT_GONE)
+        except asyncio.CancelledError:
+            # The end of a drain; the gate answers.
+            code, kind = FAILURES[NotReady]
+            raise
         except tuple(FAILURES) as error:
             code, kind = FAILURES[type(error)]
             return _on_failure(request, error)

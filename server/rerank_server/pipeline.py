@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import math
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -112,9 +113,14 @@ class Pipeline:
         self._draining = True
 
     async def score(
-        self, rankings: Sequence[Ranking], deadline_seconds: float | None = None
+        self,
+        rankings: Sequence[Ranking],
+        deadline_seconds: float | None = None,
+        arrived: float | None = None,
     ) -> list[Scored]:
         """Score every document against its query. Being cancelled takes the work out.
+
+        `deadline_seconds` count from `arrived`, on the clock of `time.monotonic`; None is now.
 
         Raises:
             BadRequest: a query leaves no room for a document, or a document may not be cut.
@@ -125,6 +131,7 @@ class Pipeline:
             NotReady: the model is loading or being checked, or the engine died.
             EngineFailed: the engine broke on this request.
         """
+        arrived = time.monotonic() if arrived is None else arrived
         check_size(rankings, self._settings)
         engine = self._engine
         if engine is None or self._unready:
@@ -132,9 +139,12 @@ class Pipeline:
         if self._blocked:
             await asyncio.to_thread(self._blocked.check, rankings)
         pairs = sum(len(ranking.documents) for ranking in rankings)
-        with self._queue.admit(pairs, deadline_seconds) as work:
+        left = None
+        if deadline_seconds is not None:
+            left = max(0.0, deadline_seconds - (time.monotonic() - arrived))
+        with self._queue.admit(pairs, left) as work:
             try:
-                async with asyncio.timeout(deadline_seconds):
+                async with asyncio.timeout(left):
                     return await self._run(engine, rankings, work)
             except TimeoutError as error:
                 raise DeadlineExceeded(
@@ -161,6 +171,9 @@ class Pipeline:
             entered = time.monotonic()
             logits = await engine.score([place.prompt for place in places])
             self._metrics.engine_seconds.observe(time.monotonic() - entered)
+            if not all(map(math.isfinite, logits)):
+                # Not in the order of any ranking, nor in JSON.
+                raise EngineFailed("the model gave a score that is no number: see RERANK_DTYPE")
             for place, logit in zip(places, logits, strict=True):
                 scored[place.ranking].logits[place.document] = logit
                 self._metrics.scores.observe(relevance(logit))

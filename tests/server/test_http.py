@@ -1,5 +1,6 @@
 """The HTTP contract, with a stand-in for vLLM."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -279,3 +280,33 @@ async def test_failed_request_leaves_the_queue(
     await client.post("/rerank", json=REQUEST)
 
     assert metric((await client.get("/metrics")).text, "rerank_queue_depth") == 0
+
+
+async def test_request_cut_off_at_the_end_of_a_drain_is_counted_as_it_was_answered(
+    client: httpx.AsyncClient, engine: StandInEngine, metrics: Metrics
+) -> None:
+    engine.running.clear()
+    engine.entered.clear()
+    request = asyncio.create_task(client.post("/rerank", json=REQUEST))
+    await engine.entered.wait()
+
+    # As uvicorn does; the answer is 503.
+    request.cancel()
+    await asyncio.wait({request})
+
+    count = metrics.registry.get_sample_value
+    assert count("rerank_requests_total", {"code": "503"}) == 1
+    assert count("rerank_refused_requests_total", {"error_type": "not_ready"}) == 1
+    assert count("rerank_requests_total", {"code": "500"}) is None
+
+
+async def test_deadline_counts_from_the_arrival_of_the_request(client: httpx.AsyncClient) -> None:
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b'{"query": "bread", '
+        await asyncio.sleep(0.3)
+        yield b'"documents": ["flour"]}'
+
+    response = await client.post("/rerank", content=slowly(), headers={"X-Request-Timeout": "0.2"})
+
+    assert response.status_code == 504
+    assert response.json()["error_type"] == "deadline_exceeded"

@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from rerank_server.engines.checkpoint import Golden
-from rerank_server.errors import BadRequest, DeadlineExceeded, ModelUnusable, NotReady
+from rerank_server.errors import (
+    BadRequest,
+    DeadlineExceeded,
+    EngineFailed,
+    ModelUnusable,
+    NotReady,
+)
 from rerank_server.metrics import Metrics
 from rerank_server.pipeline import CHUNK_PAIRS, Pipeline
 from rerank_server.ranking import Ranking
@@ -136,6 +142,20 @@ async def test_engine_that_dies_under_a_request_is_one_to_leave(
     assert pipeline.dead == "the engine has died"
 
 
+@pytest.mark.parametrize("logit", [float("nan"), float("inf"), float("-inf")])
+async def test_logit_that_is_no_number_is_a_failure_and_no_score(
+    logit: float, pipeline: Pipeline, engine: StandInEngine, metrics: Metrics
+) -> None:
+    before = metrics.registry.get_sample_value("rerank_scores_sum")
+    engine.logits = [1.0, logit]
+
+    with pytest.raises(EngineFailed, match="no number"):
+        await pipeline.score([Ranking("q", ["a", "b"])])
+
+    assert waiting(metrics) == 0
+    assert metrics.registry.get_sample_value("rerank_scores_sum") == before
+
+
 async def test_work_that_gets_nowhere_is_a_dead_engine(
     pipeline: Pipeline, engine: StandInEngine
 ) -> None:
@@ -149,6 +169,22 @@ async def test_work_that_gets_nowhere_is_a_dead_engine(
     assert "work waits, and for 1 s none of it was done" in pipeline.dead
     engine.running.set()
     await request
+    assert pipeline.dead is None
+
+
+async def test_engine_that_hangs_is_dead_though_every_caller_gives_up_early(
+    pipeline: Pipeline, engine: StandInEngine
+) -> None:
+    engine.running.clear()
+
+    for _ in range(4):
+        assert pipeline.dead is None
+        with pytest.raises(DeadlineExceeded):
+            await pipeline.score([Ranking("q", ["a"])], deadline_seconds=0.3)
+
+    assert "work waits, and for 1 s none of it was done" in (pipeline.dead or "")
+    engine.running.set()
+    await pipeline.score([Ranking("q", ["a"])])
     assert pipeline.dead is None
 
 

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from rerank_server.admission import Queue, check_size
-from rerank_server.errors import Overloaded, TooLarge
+from rerank_server.errors import BadRequest, DeadlineExceeded, Overloaded, TooLarge
 from rerank_server.metrics import Metrics
 from rerank_server.ranking import Ranking
 from rerank_server.settings import Settings
@@ -85,7 +85,7 @@ def test_request_that_cannot_be_done_in_time_is_refused_at_once() -> None:
         pass
 
     assert refusal.value.retry_after_seconds == 3
-    assert "about 5.0 s, longer than the 2 s" in str(refusal.value)
+    assert "about 5.0 s, and 2.0 s are left" in str(refusal.value)
 
 
 def test_retry_after_is_bounded() -> None:
@@ -103,3 +103,33 @@ def test_queue_without_work_is_never_idle_for_long() -> None:
         work.done(1)
 
     assert queue.idle_seconds() == 0
+
+
+def test_request_that_is_refused_while_it_waits_says_nothing_of_the_engine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("rerank_server.admission.time.monotonic", lambda: now)
+    queue = make_queue()
+
+    with pytest.raises(BadRequest), queue.admit(1, None):
+        now += 100
+        raise BadRequest("too long")
+
+    assert queue.idle_seconds() == 0
+
+
+def test_time_between_requests_that_were_given_up_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("rerank_server.admission.time.monotonic", lambda: now)
+    queue = make_queue()
+
+    for _ in range(2):
+        with pytest.raises(DeadlineExceeded), queue.admit(1, None):
+            now += 10
+            raise DeadlineExceeded
+        now += 1000
+
+    assert queue.idle_seconds() == 20
