@@ -238,6 +238,11 @@ def api_path(kind: Kind, namespace: str | None) -> str:
     return f"{root}/{kind.api_version}{scope}/{kind.plural}"
 
 
+def user_agent(identity: str) -> str:
+    """Return what the API server's audit log shows beside the account that replicas share."""
+    return f"{FIELD_MANAGER}/{__version__} ({identity})"
+
+
 def count_requests(metrics: Metrics) -> aiohttp.TraceConfig:
     """Return what makes a client session count its requests."""
     config = aiohttp.TraceConfig()
@@ -264,7 +269,7 @@ async def connect(
 ) -> AsyncIterator[Cluster]:
     """Open a connection with the pod's service account, or else with the user's kubeconfig.
 
-    `identity` is what the API server's audit log shows beside the account that replicas share.
+    `identity` is that of this process alone.
 
     Raises:
         Unavailable: neither is there, or it cannot be read.
@@ -281,5 +286,5 @@ async def connect(
     except config.ConfigException as error:
         raise Unavailable(f"no way to an API server: {error}; set KUBECONFIG") from error
     async with ApiClient(configuration) as client:
-        client.user_agent = f"{FIELD_MANAGER}/{__version__} ({identity})"
+        client.user_agent = user_agent(identity)
         yield Cluster(DynamicClient(client), fence)

@@ -59,7 +59,7 @@ async def run(settings: Settings) -> None:
         lease_silent_seconds = election.silent_seconds if election else lambda: 0.0
         metrics.leader.labels(settings.lease).set_function(fence.is_open)
         health = Health(queue, watches, lease_silent_seconds, cluster.answers)
-        memo = handlers.Memo(store, queue, watches, metrics)
+        memo = handlers.Memo(store, queue, watches, metrics, identity)
         log.info(
             "starting",
             extra={
