@@ -25,7 +25,8 @@ CALL_SECONDS = 30.0
 CONNECT_SECONDS = 5.0
 # Less than this is no time for a write: it would most likely be cut off half-way.
 LEAST_WRITE_SECONDS = 1.0
-PAGE_SIZE = 500
+# Parsed objects take several times the space of what is kept of them.
+PAGE_SIZE = 100
 _APPLY = "application/apply-patch+yaml"
 # Not a verdict on the object: conflict, expired, overload, and authentication that is renewed.
 _PASSING = {401, 408, 409, 410, 429}
@@ -82,13 +83,12 @@ class Cluster:
         except NotFound:
             return None
 
-    async def list(self, kind: Kind, namespaces: Sequence[str]) -> tuple[list[Manifest], int]:
-        """Return all objects of `kind` that may concern us, and the version of the listing.
-
-        No namespaces means all of them. Of several listings the oldest version counts.
+    async def pages(
+        self, kind: Kind, namespaces: Sequence[str]
+    ) -> AsyncIterator[tuple[list[Manifest], int]]:
+        """Yield all objects of `kind` that may concern us, some at a time, each time with the
+        version of the listing that they belong to. No namespaces means all of them.
         """
-        items: list[Manifest] = []
-        versions: list[int] = []
         scopes: Sequence[str | None] = namespaces or [None]
         for scope in scopes:
             token: str | None = None
@@ -102,12 +102,11 @@ class Cluster:
                 )
                 # Items of a list come without the two.
                 known = {"apiVersion": kind.api_version, "kind": kind.name}
-                items += [item | known for item in page["items"]]
+                items = [item | known for item in page["items"]]
+                yield items, int(page["metadata"]["resourceVersion"])
                 token = page["metadata"].get("continue")
                 if not token:
-                    versions.append(int(page["metadata"]["resourceVersion"]))
                     break
-        return items, min(versions)
 
     async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Write the full intent for one object and return the object as it is then."""

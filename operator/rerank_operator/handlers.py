@@ -12,7 +12,7 @@ import aiohttp
 import kopf
 from aiohttp import ClientHandlerType, ClientMiddlewareType
 
-from rerank_operator.cluster import api_path, count_requests, user_agent
+from rerank_operator.cluster import PAGE_SIZE, api_path, count_requests, user_agent
 from rerank_operator.health import Watches
 from rerank_operator.metrics import Metrics
 from rerank_operator.names import CHILD_KINDS, OWNER_LABEL, PODS, RERANKERS, WATCHED_KINDS
@@ -62,7 +62,9 @@ def build_settings() -> kopf.OperatorSettings:
     # Whether a watch still works shows when it is opened anew; `health` counts on these two.
     settings.watching.server_timeout = 120
     settings.watching.inactivity_timeout = 70
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = PAGE_SIZE
+    # Of a worker for each object that was heard of.
+    settings.queueing.idle_timeout = 0.5
     # `process` has a time limit of its own for ending.
     settings.process.ultimate_exiting_timeout = None
     for kind in (*CHILD_KINDS, PODS):

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import socket
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -155,12 +154,15 @@ async def _list_all(
     for kind in (*WATCHED_KINDS, *OPTIONAL_KINDS):
         while True:
             try:
-                changed |= store.replace(kind, *await cluster.list(kind, namespaces))
+                listing = store.listing(kind)
+                async for bodies, version in cluster.pages(kind, namespaces):
+                    changed |= listing.take(bodies, version)
+                changed |= listing.end()
                 break
             except OperatorError as error:
                 # Else NotFound means that our CustomResourceDefinition is yet to be installed.
                 if kind in OPTIONAL_KINDS and isinstance(error, (NotFound, Refused)):
-                    changed |= store.replace(kind, [], sys.maxsize)
+                    changed |= store.listing(kind).end()
                     break
                 log.warning("cannot list", extra={"kind": kind.name, "error": str(error)})
                 await asyncio.sleep(RETRY_SECONDS)
