@@ -170,4 +170,17 @@ def _stripped(body: Mapping[str, Any]) -> Manifest:
     """Drop what no pass reads: it is most of the size of an object."""
     metadata = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
     unread = {"spec"} if body["kind"] == PODS.name else set()
-    return {key: value for key, value in body.items() if key not in unread} | {"metadata": metadata}
+    kept = {key: value for key, value in body.items() if key not in unread}
+    stripped: Manifest = _shared(kept | {"metadata": metadata})
+    return stripped
+
+
+def _shared(value: Any) -> Any:
+    """Return a copy whose equal strings are one: most are the same in every object."""
+    if isinstance(value, Mapping):
+        return {sys.intern(key): _shared(child) for key, child in value.items()}
+    if isinstance(value, str):
+        return sys.intern(value)
+    if isinstance(value, list):
+        return [_shared(child) for child in value]
+    return value

@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 from builders import make_body
@@ -155,3 +156,14 @@ def test_of_several_listings_the_oldest_counts() -> None:
 
     assert listing.end() == set()
     assert store.children(KEY)
+
+
+def test_strings_that_are_equal_are_kept_once() -> None:
+    store = Store()
+    for name in ("demo", "other"):
+        store.put(json.loads(json.dumps(service(1, name=name) | {"spec": {"type": "ClusterIP"}})))
+
+    first, second = store.children(KEY)
+
+    assert first["spec"]["type"] is second["spec"]["type"]
+    assert [id(key) for key in first] == [id(key) for key in second]
