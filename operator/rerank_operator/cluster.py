@@ -25,7 +25,8 @@ CALL_SECONDS = 30.0
 CONNECT_SECONDS = 5.0
 # Less than this is no time for a write: it would most likely be cut off half-way.
 LEAST_WRITE_SECONDS = 1.0
-PAGE_SIZE = 500
+# Parsed objects take several times the space of what is kept of them.
+PAGE_SIZE = 100
 _APPLY = "application/apply-patch+yaml"
 # Not a verdict on the object: conflict, expired, overload, and authentication that is renewed.
 _PASSING = {401, 408, 409, 410, 429}
@@ -82,13 +83,12 @@ class Cluster:
         except NotFound:
             return None
 
-    async def list(self, kind: Kind, namespaces: Sequence[str]) -> tuple[list[Manifest], int]:
-        """Return all objects of `kind` that may concern us, and the version of the listing.
-
-        No namespaces means all of them. Of several listings the oldest version counts.
+    async def pages(
+        self, kind: Kind, namespaces: Sequence[str]
+    ) -> AsyncIterator[tuple[list[Manifest], int]]:
+        """Yield all objects of `kind` that may concern us, some at a time, each time with the
+        version of the listing that they belong to. No namespaces means all of them.
         """
-        items: list[Manifest] = []
-        versions: list[int] = []
         scopes: Sequence[str | None] = namespaces or [None]
         for scope in scopes:
             token: str | None = None
@@ -102,12 +102,11 @@ class Cluster:
                 )
                 # Items of a list come without the two.
                 known = {"apiVersion": kind.api_version, "kind": kind.name}
-                items += [item | known for item in page["items"]]
+                items = [item | known for item in page["items"]]
+                yield items, int(page["metadata"]["resourceVersion"])
                 token = page["metadata"].get("continue")
                 if not token:
-                    versions.append(int(page["metadata"]["resourceVersion"]))
                     break
-        return items, min(versions)
 
     async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Write the full intent for one object and return the object as it is then."""
@@ -238,6 +237,11 @@ def api_path(kind: Kind, namespace: str | None) -> str:
     return f"{root}/{kind.api_version}{scope}/{kind.plural}"
 
 
+def user_agent(identity: str) -> str:
+    """Return what the API server's audit log shows beside the account that replicas share."""
+    return f"{FIELD_MANAGER}/{__version__} ({identity})"
+
+
 def count_requests(metrics: Metrics) -> aiohttp.TraceConfig:
     """Return what makes a client session count its requests."""
     config = aiohttp.TraceConfig()
@@ -264,7 +268,7 @@ async def connect(
 ) -> AsyncIterator[Cluster]:
     """Open a connection with the pod's service account, or else with the user's kubeconfig.
 
-    `identity` is what the API server's audit log shows beside the account that replicas share.
+    `identity` is that of this process alone.
 
     Raises:
         Unavailable: neither is there, or it cannot be read.
@@ -281,5 +285,5 @@ async def connect(
     except config.ConfigException as error:
         raise Unavailable(f"no way to an API server: {error}; set KUBECONFIG") from error
     async with ApiClient(configuration) as client:
-        client.user_agent = f"{FIELD_MANAGER}/{__version__} ({identity})"
+        client.user_agent = user_agent(identity)
         yield Cluster(DynamicClient(client), fence)

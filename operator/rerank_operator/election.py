@@ -28,7 +28,7 @@ RETRY_SECONDS = 2.0
 MARGIN_SECONDS = 1.0
 # Others look more often than the holder renews: how late they see the last renewal of one that
 # was killed is added to the Lease's duration.
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 0.5
 # A call that hangs must leave time for another one within the deadline.
 CALL_SECONDS = 3.0
 

@@ -12,7 +12,7 @@ import aiohttp
 import kopf
 from aiohttp import ClientHandlerType, ClientMiddlewareType
 
-from rerank_operator.cluster import api_path, count_requests
+from rerank_operator.cluster import PAGE_SIZE, api_path, count_requests, user_agent
 from rerank_operator.health import Watches
 from rerank_operator.metrics import Metrics
 from rerank_operator.names import CHILD_KINDS, OWNER_LABEL, PODS, RERANKERS, WATCHED_KINDS
@@ -35,6 +35,7 @@ class Memo:
     queue: WorkQueue[Key]
     watches: Watches
     metrics: Metrics
+    identity: str
     logged_in_at: float = -LOGIN_SECONDS
 
 
@@ -61,8 +62,10 @@ def build_settings() -> kopf.OperatorSettings:
     # Whether a watch still works shows when it is opened anew; `health` counts on these two.
     settings.watching.server_timeout = 120
     settings.watching.inactivity_timeout = 70
-    settings.watching.chunk_size = 500
-    # It would kill the process that lets kopf begin anew.
+    settings.watching.chunk_size = PAGE_SIZE
+    # Of a worker for each object that was heard of.
+    settings.queueing.idle_timeout = 0.5
+    # `process` has a time limit of its own for ending.
     settings.process.ultimate_exiting_timeout = None
     for kind in (*CHILD_KINDS, PODS):
         settings.watching.label_selectors[kind.plural] = OWNER_LABEL
@@ -113,7 +116,8 @@ async def login(memo: Memo, **arguments: Any) -> kopf.AiohttpSession | None:
         default_namespace=info.default_namespace,
         aiohttp_session=aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
-            headers=info.as_http_headers(),
+            headers={"User-Agent": user_agent(memo.identity), **info.as_http_headers()},
+            proxy=info.proxy_url,
             trace_configs=[count_requests(memo.metrics)],
             middlewares=[outlast(memo.watches)],
         ),

@@ -44,6 +44,7 @@ class Watches:
         now = self._clock()
         self._opened = dict.fromkeys(paths, now)
         self._answered = dict(self._opened)
+        self._refused.clear()
 
     def note(self, path: str, is_watch: bool, status: int) -> bool:
         """Take in the answer to a request. Return whether it is for one of the watches."""

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import socket
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -59,7 +58,7 @@ async def run(settings: Settings) -> None:
         lease_silent_seconds = election.silent_seconds if election else lambda: 0.0
         metrics.leader.labels(settings.lease).set_function(fence.is_open)
         health = Health(queue, watches, lease_silent_seconds, cluster.answers)
-        memo = handlers.Memo(store, queue, watches, metrics)
+        memo = handlers.Memo(store, queue, watches, metrics, identity)
         log.info(
             "starting",
             extra={
@@ -155,12 +154,15 @@ async def _list_all(
     for kind in (*WATCHED_KINDS, *OPTIONAL_KINDS):
         while True:
             try:
-                changed |= store.replace(kind, *await cluster.list(kind, namespaces))
+                listing = store.listing(kind)
+                async for bodies, version in cluster.pages(kind, namespaces):
+                    changed |= listing.take(bodies, version)
+                changed |= listing.end()
                 break
             except OperatorError as error:
                 # Else NotFound means that our CustomResourceDefinition is yet to be installed.
                 if kind in OPTIONAL_KINDS and isinstance(error, (NotFound, Refused)):
-                    changed |= store.replace(kind, [], sys.maxsize)
+                    changed |= store.listing(kind).end()
                     break
                 log.warning("cannot list", extra={"kind": kind.name, "error": str(error)})
                 await asyncio.sleep(RETRY_SECONDS)

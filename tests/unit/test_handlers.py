@@ -26,7 +26,7 @@ class Queue(WorkQueue[Key]):
 
 def make_memo(queue: Queue) -> Memo:
     """Return a memo whose queue is this one."""
-    return Memo(Store(), queue, Watches(), Metrics())
+    return Memo(Store(), queue, Watches(), Metrics(), "operator_1")
 
 
 def called(handler: Any, **arguments: Any) -> Any:
