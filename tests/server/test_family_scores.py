@@ -115,16 +115,19 @@ def model(
 
 
 @pytest.fixture(scope="module")
-def engine(model: Path) -> Iterator[InProcess]:
-    engine = InProcess(model)
-    yield engine
-    engine.close()
+def reference(architecture: str, model: Path) -> dict[str, list[float]]:
+    """The scores of DOCUMENTS for each query."""
+    family, _ = find_family("auto", [architecture])
+    score = cross_encoder(model) if family.joined_by_tokenizer else FORMULAS[family.name](model)
+    return {query: score(query, DOCUMENTS) for query in QUERIES}
 
 
 @pytest.fixture(scope="module")
-def reference(architecture: str, model: Path) -> Reference:
-    family, _ = find_family("auto", [architecture])
-    return cross_encoder(model) if family.joined_by_tokenizer else FORMULAS[family.name](model)
+def engine(model: Path, reference: object) -> Iterator[InProcess]:
+    # After the reference: vLLM changes classes of transformers that it makes use of.
+    engine = InProcess(model)
+    yield engine
+    engine.close()
 
 
 def cross_encoder(model: Path) -> Reference:
@@ -261,9 +264,9 @@ FORMULAS = {"qwen3-reranker": qwen3, "mxbai-rerank-v2": mxbai, "bge-reranker-v2-
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_scores_are_those_of_the_reference(
-    query: str, architecture: str, engine: InProcess, reference: Reference
+    query: str, architecture: str, engine: InProcess, reference: dict[str, list[float]]
 ) -> None:
-    wanted = reference(query, DOCUMENTS)
+    wanted = reference[query]
 
     scores = engine.scores(query, DOCUMENTS)
 
@@ -272,7 +275,7 @@ def test_scores_are_those_of_the_reference(
     print(f"{architecture:40} {difference:.1e}")
     assert scores == pytest.approx(wanted, abs=TOLERANCE)
     # Without a spread the line above would say little.
-    assert max(wanted) - min(wanted) > 0.1
+    assert max(wanted) - min(wanted) > 3 * TOLERANCE
     cut = engine.pairs(query, DOCUMENTS).cut
     assert LONG in [DOCUMENTS[index] for index in cut]
     assert 0 not in cut

@@ -407,7 +407,7 @@ def test_converted_checkpoint_scores_the_same_and_a_dead_engine_is_told_at_once(
 
     wanted = [expected(QUERY, document) for document in DOCUMENTS]
     assert scores == pytest.approx(wanted, abs=TOLERANCE)
-    assert response.status_code == 500
+    assert response.status_code == 503
     assert told_after < 5
 
 
