@@ -87,9 +87,9 @@ def create_app(pipeline: Pipeline, metrics: Metrics, settings: Settings) -> Fast
         """Order documents by relevance to a query."""
         started = time.monotonic()
         deadline_seconds = _deadline(request)
-        body = await _body(request, settings)
-        # In a thread: a large body takes long enough to hold up a health probe.
-        asked = await asyncio.to_thread(read, request.url.path, body)
+        # In a thread: a large body takes long enough to hold up a health probe. It has no name
+        # here, which would keep it for as long as the request waits.
+        asked = await asyncio.to_thread(read, request.url.path, await _body(request, settings))
         if settings.strict_model_name and asked.model and asked.model != settings.name:
             raise UnknownModel(
                 f"the request names another model than {settings.name}, the only one here: give "

@@ -1,6 +1,7 @@
 """The HTTP contract, with a stand-in for vLLM."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -310,3 +311,27 @@ async def test_deadline_counts_from_the_arrival_of_the_request(client: httpx.Asy
 
     assert response.status_code == 504
     assert response.json()["error_type"] == "deadline_exceeded"
+
+
+async def test_request_that_waits_does_not_keep_its_body(
+    client: httpx.AsyncClient, engine: StandInEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freed = asyncio.Event()
+
+    class Watched(bytes):
+        def __del__(self) -> None:
+            freed.set()
+
+    async def body(*_: object) -> bytes:
+        return Watched(json.dumps(REQUEST).encode())
+
+    monkeypatch.setattr("rerank_server.app._body", body)
+    engine.running.clear()
+    engine.entered.clear()
+
+    request = asyncio.create_task(client.post("/rerank"))
+    await engine.entered.wait()
+
+    assert freed.is_set()
+    engine.running.set()
+    assert (await request).status_code == 200
