@@ -44,6 +44,32 @@ def check_size(rankings: Sequence[Ranking], settings: Settings) -> None:
                 )
 
 
+class Arriving:
+    """The bytes of all bodies that are being read: each may be small enough, and all too much."""
+
+    def __init__(self, limit: int) -> None:
+        """`limit` is in bytes."""
+        self._limit = limit
+        self._bytes = 0
+
+    def add(self, size: int) -> None:
+        """Count bytes that have come; who adds has to `remove` them.
+
+        Raises:
+            Overloaded: there is no room for them, and they are not counted.
+        """
+        if self._bytes + size > self._limit:
+            raise Overloaded(
+                f"bodies of more than {self._limit:,} bytes arrive at once: try again later",
+                retry_after_seconds=1,
+            )
+        self._bytes += size
+
+    def remove(self, size: int) -> None:
+        """Forget bytes that were added."""
+        self._bytes -= size
+
+
 class Work:
     """The pairs of one request that still wait or run."""
 

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from rerank_server import __version__
+from rerank_server.admission import Arriving
 from rerank_server.answers import failure
 from rerank_server.dialects import ROUTES, About, read
 from rerank_server.dialects.service import RERANKER, Info, Models, models
@@ -64,6 +65,9 @@ CLIENT_GONE = 499
 # Seconds that the caller waits for an answer, at most.
 DEADLINE_HEADER = "x-request-timeout"
 
+# How many of the longest bodies may be on their way at once; shorter ones can be more.
+BODIES_AT_ONCE = 16
+
 T = TypeVar("T")
 
 
@@ -79,9 +83,13 @@ def create_app(pipeline: Pipeline, metrics: Metrics, settings: Settings) -> Fast
         version=__version__,
         description=DESCRIPTION,
         redoc_url=None,
+        # A redirect would name the host of this side of a proxy.
+        redirect_slashes=False,
         # As would this do with the description.
         swagger_ui_parameters={"validatorUrl": None},
     )
+
+    arriving = Arriving(BODIES_AT_ONCE * settings.max_body_bytes)
 
     async def rank(request: Request) -> Response:
         """Order documents by relevance to a query."""
@@ -89,7 +97,9 @@ def create_app(pipeline: Pipeline, metrics: Metrics, settings: Settings) -> Fast
         deadline_seconds = _deadline(request)
         # In a thread: a large body takes long enough to hold up a health probe. It has no name
         # here, which would keep it for as long as the request waits.
-        asked = await asyncio.to_thread(read, request.url.path, await _body(request, settings))
+        asked = await asyncio.to_thread(
+            read, request.url.path, await _body(request, settings, arriving)
+        )
         if settings.strict_model_name and asked.model and asked.model != settings.name:
             raise UnknownModel(
                 f"the request names another model than {settings.name}, the only one here: give "
@@ -207,7 +217,7 @@ def _deadline(request: Request) -> float | None:
     return seconds
 
 
-async def _body(request: Request, settings: Settings) -> bytes:
+async def _body(request: Request, settings: Settings, arriving: Arriving) -> bytes:
     """Read the body; `TooLarge` comes before the first byte where its length is announced."""
     encoding = request.headers.get("content-encoding", "").strip().lower()
     if encoding not in ("", "identity"):
@@ -222,6 +232,7 @@ async def _body(request: Request, settings: Settings) -> bytes:
         async with asyncio.timeout(settings.body_seconds):
             if announced <= limit:
                 async for chunk in request.stream():
+                    arriving.add(len(chunk))
                     body += chunk
                     if len(body) > limit:
                         break
@@ -230,6 +241,8 @@ async def _body(request: Request, settings: Settings) -> bytes:
             f"the body did not arrive within {settings.body_seconds} s, the limit of a request: "
             "send a smaller one"
         ) from error
+    finally:
+        arriving.remove(len(body))
     if max(announced, len(body)) > limit:
         raise TooLarge(
             f"the body is larger than {limit:,} bytes, the limit of a request: "

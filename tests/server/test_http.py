@@ -167,6 +167,14 @@ async def test_announced_too_large_body_is_not_read_at_all(client: httpx.AsyncCl
     assert upload.sent == 0
 
 
+async def test_bodies_leave_no_count_behind(client: httpx.AsyncClient) -> None:
+    body = b'{"query": "q", "documents": "d"}'.ljust(2**20)
+
+    statuses = {(await client.post("/rerank", content=body)).status_code for _ in range(300)}
+
+    assert statuses == {200}
+
+
 @pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 413)])
 async def test_body_may_be_as_large_as_the_limit(
     more: int, status: int, client: httpx.AsyncClient

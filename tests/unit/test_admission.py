@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from rerank_server.admission import Queue, check_size
+from rerank_server.admission import Arriving, Queue, check_size
 from rerank_server.errors import BadRequest, DeadlineExceeded, Overloaded, TooLarge
 from rerank_server.metrics import Metrics
 from rerank_server.ranking import Ranking
@@ -133,3 +133,14 @@ def test_time_between_requests_that_were_given_up_does_not_count(
         now += 1000
 
     assert queue.idle_seconds() == 20
+
+
+def test_bodies_that_arrive_at_once_are_bounded_in_sum() -> None:
+    arriving = Arriving(100)
+    arriving.add(60)
+
+    with pytest.raises(Overloaded, match="more than 100 bytes arrive at once"):
+        arriving.add(60)
+
+    arriving.remove(60)
+    arriving.add(100)
