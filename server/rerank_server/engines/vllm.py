@@ -14,6 +14,7 @@ import msgspec
 from vllm import AsyncEngineArgs, PoolingParams
 from vllm.config import ModelConfig
 from vllm.platforms import current_platform
+from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.core_client import EngineCoreClient
 from vllm.v1.engine.exceptions import EngineDeadError
@@ -87,7 +88,8 @@ class VllmEngine:
             # the work: each step then waits for a thread that does not run.
             os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() - 1)))
         try:
-            config = arguments.create_engine_config()
+            # Without a context its steps on a GPU are of 2,048 tokens, a quarter of a server's.
+            config = arguments.create_engine_config(UsageContext.OPENAI_API_SERVER)
             self._pooling = Pooling(config.model_config)
             self._client = EngineCoreClient.make_async_mp_client(
                 config, Executor.get_class(config), log_stats=False
