@@ -7,7 +7,7 @@ RUN_LAB := PYTHONPATH=tests $(BIN)/python -m lab
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-down test check test-server test-clients test-vllm test-apiserver test-lab test-e2e bench-server format \
+.PHONY: help demo demo-down test check test-server test-clients test-vllm test-apiserver test-lab test-e2e bench-server bench-gpu format \
 	generate lock serve lab-up lab-down lab-build lab-gpus packages \
 	model model-short clean
 
@@ -50,6 +50,10 @@ test-e2e: lab-build ## The chart and both images on a real cluster (LAB=existing
 
 bench-server: .venv-vllm/done ## The server beside vLLM's own, on this machine: figures, no test (15 min)
 	PYTHONPATH=tests .venv-vllm/bin/python -m bench.server
+
+# Where no .venv-vllm can be: GPU_PYTHON= names a Python with vLLM for the GPU, aiohttp and psutil.
+bench-gpu: ## The same on a GPU, with a random model of Qwen3-Reranker-0.6B's size (10 min; GPU_PYTHON=)
+	PYTHONPATH=tests:server:$(PYTHONPATH) $(or $(GPU_PYTHON),python3) -m bench.gpu
 
 format: .venv/done ## Format the code
 	$(BIN)/ruff check --fix -q .

@@ -89,7 +89,11 @@ class Pipeline:
         """
         self._engine = engine
         self._unready = "the model is being checked"
-        result = await check_scores(engine, enforce_order=self._settings.score_check == "enforce")
+        result = await check_scores(
+            engine,
+            enforce_order=self._settings.score_check == "enforce",
+            quantised=self._settings.quantization is not None,
+        )
         self._metrics.score_check.labels(result=result).set(1)
         speed = await measure_speed(engine)
         self._metrics.capacity.set(speed.pairs)

@@ -18,7 +18,24 @@ from rerank_server.families import QWEN3
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 300
-MAX_MODEL_LEN = 512
+
+
+@dataclass(frozen=True)
+class Model:
+    """What both servers serve."""
+
+    path: Path
+    # Flags that both have by the same name.
+    flags: Sequence[str]
+    # Without compilation and CUDA graphs; ours decides so itself.
+    eager: bool
+
+
+TINY = Model(
+    ROOT / "models" / "tiny-reranker",
+    ["--dtype", "float32", "--max-model-len", "512"],
+    eager=True,
+)
 
 
 @dataclass(frozen=True)
@@ -42,23 +59,23 @@ class Server:
 
 
 @contextmanager
-def ours(model: Path, log: Path) -> Iterator[Server]:
-    """Run our server."""
-    arguments = [sys.executable, "-m", "rerank_server", "--model", str(model), "--dtype", "float32"]
-    with _process([*arguments, "--max-model-len", str(MAX_MODEL_LEN)], "/ready", log) as server:
+def ours(model: Model, log: Path, *flags: str) -> Iterator[Server]:
+    """Run our server; `flags` are for it alone."""
+    arguments = [sys.executable, "-m", "rerank_server", "--model", str(model.path)]
+    with _process([*arguments, *model.flags, *flags], "/ready", log) as server:
         yield server
 
 
 @contextmanager
-def null(model: Path, log: Path, core: int) -> Iterator[Server]:
+def null(model: Model, log: Path, core: int) -> Iterator[Server]:
     """Run our server on one core, with a stand-in for vLLM that takes no time."""
     command = ["taskset", "--cpu-list", str(core), sys.executable, "tests/standin_server.py"]
-    with _process([*command, "--model", str(model)], "/ready", log) as server:
+    with _process([*command, "--model", str(model.path)], "/ready", log) as server:
         yield server
 
 
 @contextmanager
-def stock(model: Path, log: Path) -> Iterator[Server]:
+def stock(model: Model, log: Path) -> Iterator[Server]:
     """Run vLLM's own server with the same model, template and precision."""
     template = log.with_suffix(".jinja")
     template.write_text(
@@ -70,11 +87,13 @@ def stock(model: Path, log: Path) -> Iterator[Server]:
         + json.dumps(QWEN3.suffix)
         + " }}"
     )
-    arguments = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
-    arguments += ["--runner", "pooling", "--dtype", "float32", "--chat-template", str(template)]
+    arguments = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    arguments += ["--model", str(model.path), *model.flags, "--runner", "pooling"]
+    arguments += ["--chat-template", str(template)]
     arguments += ["--hf-overrides", json.dumps(QWEN3.architectures["Qwen3ForCausalLM"])]
-    arguments += ["--max-model-len", str(MAX_MODEL_LEN), "--enforce-eager"]
     arguments += ["--disable-uvicorn-access-log", "--no-enable-log-requests"]
+    if model.eager:
+        arguments += ["--enforce-eager"]
     with _process(arguments, "/health", log) as server:
         yield server
 
@@ -91,7 +110,9 @@ def _process(command: Sequence[str], path: str, log: Path) -> Iterator[Server]:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     environment = os.environ | {
-        "PYTHONPATH": f"{ROOT / 'server'}:{ROOT / 'tests'}",
+        "PYTHONPATH": os.pathsep.join(
+            [str(ROOT / "server"), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+        ),
         "STANDIN_PAIRS_PER_SECOND": "1e9",
         # The same for both; all else is each one's own default.
         "HF_HUB_OFFLINE": "1",
