@@ -1,7 +1,7 @@
 """Small checkpoints of every architecture: random weights, tokenizers trained on a few lines.
 
 Each is what the family's real models are, only smaller: kind of tokenizer, joining of pairs,
-special tokens, positions. They have 160 tokens of room.
+special tokens, positions. They have 256 tokens of room.
 """
 
 import json
@@ -15,7 +15,7 @@ from tokenizers.processors import RobertaProcessing, TemplateProcessing
 
 from rerank_server.families import find_family
 
-ROOM = 160
+ROOM = 256
 
 LINES = [
     "What is the capital of France? Paris is the capital of France.",
@@ -175,18 +175,18 @@ WINDOWED = CLASSIFIER | {
 # random weights hardly tell two texts apart.
 ARCHITECTURES: dict[str, tuple[dict[str, Any], int, int]] = {
     "BertForSequenceClassification": (CLASSIFIER, 8, 20),
-    "ElectraForSequenceClassification": (CLASSIFIER | {"embedding_size": 64}, 4, 10),
-    "RobertaForSequenceClassification": (SHIFTED, 4, 20),
-    "CamembertForSequenceClassification": (SHIFTED, 4, 20),
+    "ElectraForSequenceClassification": (CLASSIFIER | {"embedding_size": 64}, 6, 6),
+    "RobertaForSequenceClassification": (SHIFTED, 6, 12),
+    "CamembertForSequenceClassification": (SHIFTED, 6, 40),
     "XLMRobertaForSequenceClassification": (SHIFTED, 4, 20),
     "XLMRobertaXLForSequenceClassification": (SHIFTED, 4, 20),
     "ModernBertForSequenceClassification": (WINDOWED, 4, 2),
     "Qwen3ForCausalLM": (DECODER, 4, 1),
-    "Qwen3ForSequenceClassification": (DECODER | CLASSIFIER, 4, 4),
+    "Qwen3ForSequenceClassification": (DECODER | CLASSIFIER, 4, 12),
     "Qwen2ForCausalLM": (DECODER, 4, 1),
-    "Qwen2ForSequenceClassification": (DECODER | CLASSIFIER, 4, 4),
+    "Qwen2ForSequenceClassification": (DECODER | CLASSIFIER, 4, 8),
     "GemmaForCausalLM": (DECODER | {"pad_token_id": 0}, 8, 1),
-    "GemmaForSequenceClassification": (DECODER | CLASSIFIER | {"pad_token_id": 0}, 8, 4),
+    "GemmaForSequenceClassification": (DECODER | CLASSIFIER | {"pad_token_id": 0}, 8, 12),
 }
 
 
