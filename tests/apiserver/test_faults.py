@@ -98,7 +98,7 @@ def test_what_happens_while_the_operators_are_cut_off_is_made_up_for(
     eventually(
         lambda: replicas(served) == 3 and served.child("Service") and new.child("Service"), 60
     )
-    eventually(lambda: new.get()["status"])
+    eventually(lambda: new.get().get("status"))
     own.delete(gone.children["Service"])
     assert_none_has_ended(pair)
     # No garbage collector runs here. What is deleted of a service that is gone stays so.
