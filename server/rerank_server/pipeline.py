@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from rerank_server import __version__
 from rerank_server.admission import Queue, Work, check_size
 from rerank_server.check import check_scores, measure_speed
 from rerank_server.engines import Engine
@@ -89,6 +90,13 @@ class Pipeline:
         """
         self._engine = engine
         self._unready = "the model is being checked"
+        self._metrics.model.labels(
+            model=self._settings.name,
+            revision=self._settings.revision or "",
+            family=engine.tokenizer.family,
+            dtype=self._settings.dtype,
+            version=__version__,
+        ).set(1)
         result = await check_scores(
             engine,
             enforce_order=self._settings.score_check == "enforce",

@@ -84,6 +84,11 @@ class PairTokenizer:
             else _Frame(*(self._ids(part) for part in _frame_texts(family)))
         )
 
+    @property
+    def family(self) -> str:
+        """The name of the family that the pairs are written for."""
+        return self._family.name
+
     def question(self, query: str, instruction: str | None) -> Question:
         """Tokenise the part up to the document; `instruction=None` takes the service's own.
 

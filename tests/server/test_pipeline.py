@@ -236,3 +236,14 @@ async def test_golden_scores_that_hold_pass(engine: StandInEngine, metrics: Metr
     await pipeline.start(engine)
 
     assert metrics.registry.get_sample_value("rerank_score_check", {"result": "passed"}) == 1
+
+
+async def test_metrics_tell_what_is_served(pipeline: Pipeline, metrics: Metrics) -> None:
+    [model] = [
+        metric for metric in metrics.registry.collect() if metric.name == "rerank_model_info"
+    ]
+
+    [sample] = model.samples
+    assert sample.value == 1
+    assert sample.labels["model"] == "tiny"
+    assert sample.labels["family"] == "qwen3-reranker"
