@@ -53,6 +53,8 @@ def save(weights: Weights, shape: Shape, data: Path, out: Path) -> None:
         for name, weight in weights.items()
     }
     save_file(tensors, out / "model.safetensors", {"format": "pt"})
+    # It writes for the owner alone; the user of the server's image is another.
+    (out / "model.safetensors").chmod(0o644)
     shutil.copyfile(data / "tokenizer.json", out / "tokenizer.json")
     tokenizer = json.loads((data / "tokenizer.json").read_text(encoding="utf-8"))
     token = {added["content"]: added["id"] for added in tokenizer["added_tokens"]}

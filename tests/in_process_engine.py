@@ -24,7 +24,7 @@ def vllm_in_this_process() -> Iterator[None]:
     """Prepare the environment for `InProcess`, and clean up."""
     before = dict(os.environ)
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    prepare_environment("error")
+    prepare_environment("error", None)
     with pytest.MonkeyPatch.context() as patch:
         # vLLM looks at each architecture in a process of its own, which imports all of vLLM.
         registry = "vllm.model_executor.models.registry"

@@ -1,8 +1,11 @@
-"""The only module that talks to the API server: get, list, apply, delete."""
+"""The only module that talks to the API server: get, list, apply, delete, lease."""
 
+import math
 import os
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -11,57 +14,99 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.dynamic import DynamicClient
 
+from rerank_operator import __version__
 from rerank_operator.api import Manifest
 from rerank_operator.errors import NotFound, Refused, Unavailable
-from rerank_operator.names import FIELD_MANAGER, OWNER_LABEL, RERANKERS, Kind
+from rerank_operator.metrics import NO_ANSWER, Metrics
+from rerank_operator.names import FIELD_MANAGER, LEASES, OWNER_LABEL, RERANKERS, Kind
 
 # A call that hangs holds a worker; the queue retries, so there is no reason to wait longer.
-TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
-PAGE_SIZE = 500
+CALL_SECONDS = 30.0
+CONNECT_SECONDS = 5.0
+# Less than this is no time for a write: it would most likely be cut off half-way.
+LEAST_WRITE_SECONDS = 1.0
+# Parsed objects take several times the space of what is kept of them.
+PAGE_SIZE = 100
 _APPLY = "application/apply-patch+yaml"
 # Not a verdict on the object: conflict, expired, overload, and authentication that is renewed.
 _PASSING = {401, 408, 409, 410, 429}
 
 
+class Fence:
+    """Until when this process may write, by its own monotonic clock.
+
+    What holds the Lease moves the two limits on; when it cannot, they pass by themselves, also for
+    a process that was stopped or starved meanwhile. A fence is shut until it is moved.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._begin_before = self._end_before = -math.inf
+
+    def move(self, begin_before: float, end_before: float) -> None:
+        """Let writes begin before the one time, and have them over before the other."""
+        self._begin_before, self._end_before = begin_before, end_before
+
+    def shut(self) -> None:
+        """Let no write begin from now on."""
+        self._begin_before = -math.inf
+
+    def is_open(self) -> bool:
+        """Tell whether a write may begin now."""
+        return self.seconds() > 0
+
+    def seconds(self) -> float:
+        """Return how long a write that begins now may take; 0 when none may begin."""
+        now = self._clock()
+        left = self._end_before - now
+        return left if now < self._begin_before and left >= LEAST_WRITE_SECONDS else 0.0
+
+
+def open_fence() -> Fence:
+    """Return the fence of an operator that is alone: it never shuts."""
+    fence = Fence()
+    fence.move(math.inf, math.inf)
+    return fence
+
+
 class Cluster:
     """Calls with a time limit, whose failures are the ones in `errors`."""
 
-    def __init__(self, client: DynamicClient) -> None:
+    def __init__(self, client: DynamicClient, fence: Fence | None = None) -> None:
         self._client = client
+        self._fence = fence or open_fence()
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return an object, or None if there is none."""
         try:
-            return await self._request("get", f"{_path(kind, namespace)}/{name}")
+            return await self._request("get", f"{api_path(kind, namespace)}/{name}")
         except NotFound:
             return None
 
-    async def list(self, kind: Kind, namespaces: Sequence[str]) -> tuple[list[Manifest], int]:
-        """Return all objects of `kind` that may concern us, and the version of the listing.
-
-        No namespaces means all of them. Of several listings the oldest version counts.
+    async def pages(
+        self, kind: Kind, namespaces: Sequence[str]
+    ) -> AsyncIterator[tuple[list[Manifest], int]]:
+        """Yield all objects of `kind` that may concern us, some at a time, each time with the
+        version of the listing that they belong to. No namespaces means all of them.
         """
-        items: list[Manifest] = []
-        versions: list[int] = []
         scopes: Sequence[str | None] = namespaces or [None]
         for scope in scopes:
             token: str | None = None
             while True:
                 page = await self._request(
                     "get",
-                    _path(kind, scope),
+                    api_path(kind, scope),
                     label_selector=OWNER_LABEL if kind != RERANKERS else None,
                     limit=PAGE_SIZE,
                     _continue=token,
                 )
                 # Items of a list come without the two.
                 known = {"apiVersion": kind.api_version, "kind": kind.name}
-                items += [item | known for item in page["items"]]
+                items = [item | known for item in page["items"]]
+                yield items, int(page["metadata"]["resourceVersion"])
                 token = page["metadata"].get("continue")
                 if not token:
-                    versions.append(int(page["metadata"]["resourceVersion"]))
                     break
-        return items, min(versions)
 
     async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Write the full intent for one object and return the object as it is then."""
@@ -79,9 +124,9 @@ class Cluster:
         """Delete this very object, not one that has taken its name since."""
         metadata = manifest["metadata"]
         try:
-            await self._request(
+            await self._write(
                 "delete",
-                f"{_path(kind, metadata['namespace'])}/{metadata['name']}",
+                f"{api_path(kind, metadata['namespace'])}/{metadata['name']}",
                 body={
                     "propagationPolicy": "Background",
                     "preconditions": {"uid": metadata["uid"]},
@@ -90,26 +135,87 @@ class Cluster:
         except NotFound:
             return
 
+    async def read_lease(self, namespace: str, name: str, seconds: float) -> Manifest | None:
+        """Return a Lease, or None if there is none."""
+        try:
+            return await self._request("get", f"{api_path(LEASES, namespace)}/{name}", seconds)
+        except NotFound:
+            return None
+
+    async def write_lease(self, lease: Manifest, seconds: float) -> Manifest:
+        """Create a Lease, or replace the very version of it that was read.
+
+        No fence is asked, since this is what moves it.
+
+        Raises:
+            Unavailable: somebody else was faster, or no answer came.
+        """
+        metadata = lease["metadata"]
+        path = api_path(LEASES, metadata["namespace"])
+        if "resourceVersion" not in metadata:
+            return await self._request("post", path, seconds, body=lease)
+        return await self._request("put", f"{path}/{metadata['name']}", seconds, body=lease)
+
+    async def read(self, path: str, label_selector: str | None = None) -> Manifest:
+        """Return what is at an API path.
+
+        Raises:
+            NotFound: nothing is.
+        """
+        return await self._request("get", path, label_selector=label_selector)
+
+    async def review(self, kind: Kind, spec: Mapping[str, Any]) -> Manifest:
+        """Have the API server answer a question about ourselves; return the answer's `status`."""
+        body = {"apiVersion": kind.api_version, "kind": kind.name, "spec": spec}
+        status: Manifest = (await self._request("post", api_path(kind, None), body=body))["status"]
+        return status
+
+    async def answers(self, seconds: float) -> bool:
+        """Tell whether the API server says anything at all."""
+        try:
+            await self._request("get", "/version", seconds)
+        except Unavailable:
+            return False
+        except Refused:
+            return True
+        return True
+
     async def _apply(self, kind: Kind, manifest: Manifest, subresource: str) -> Manifest:
         metadata = manifest["metadata"]
-        return await self._request(
+        return await self._write(
             "patch",
-            f"{_path(kind, metadata['namespace'])}/{metadata['name']}{subresource}",
+            f"{api_path(kind, metadata['namespace'])}/{metadata['name']}{subresource}",
             body=manifest,
             content_type=_APPLY,
             field_manager=FIELD_MANAGER,
             force_conflicts=True,
         )
 
-    async def _request(self, method: str, path: str, **arguments: Any) -> Manifest:
+    async def _write(self, method: str, path: str, **arguments: Any) -> Manifest:
+        """Write within the time that the fence leaves.
+
+        The API server is told the limit too: it would otherwise go on with a write whose sender
+        has given up, or has been stopped, for as long as a minute.
+        """
+        seconds = min(CALL_SECONDS, self._fence.seconds())
+        if not seconds:
+            raise Unavailable(f"{method} {path}: held back, the Lease was not renewed in time")
+        limit = [("timeout", f"{int(seconds)}s")]
+        return await self._request(method, path, seconds, query_params=limit, **arguments)
+
+    async def _request(
+        self, method: str, path: str, seconds: float = CALL_SECONDS, **arguments: Any
+    ) -> Manifest:
+        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, CONNECT_SECONDS))
         try:
             response = await self._client.request(
-                method, path, serialize=False, _request_timeout=TIMEOUT, **arguments
+                method, path, serialize=False, _request_timeout=timeout, **arguments
             )
             answer: Manifest = await response.json()
         except ApiException as error:
             raise _translated(error, f"{method} {path}") from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            # ValueError: half an answer, or that of a proxy, is no JSON.
             raise Unavailable(f"{method} {path}: {type(error).__name__}: {error}") from error
         return answer
 
@@ -124,21 +230,60 @@ def _translated(error: ApiException, request: str) -> Exception:
     return Refused(message)
 
 
-def _path(kind: Kind, namespace: str | None) -> str:
+def api_path(kind: Kind, namespace: str | None) -> str:
+    """Return the path at which objects of `kind` are listed and watched; None: everywhere."""
     root = "/api" if "/" not in kind.api_version else "/apis"
     scope = f"/namespaces/{namespace}" if namespace is not None else ""
     return f"{root}/{kind.api_version}{scope}/{kind.plural}"
 
 
+def user_agent(identity: str) -> str:
+    """Return what the API server's audit log shows beside the account that replicas share."""
+    return f"{FIELD_MANAGER}/{__version__} ({identity})"
+
+
+def count_requests(metrics: Metrics) -> aiohttp.TraceConfig:
+    """Return what makes a client session count its requests."""
+    config = aiohttp.TraceConfig()
+
+    async def on_end(
+        _: aiohttp.ClientSession, __: SimpleNamespace, end: aiohttp.TraceRequestEndParams
+    ) -> None:
+        host = end.url.authority
+        metrics.requests.labels(end.response.status, end.method, host).inc()
+
+    async def on_exception(
+        _: aiohttp.ClientSession, __: SimpleNamespace, end: aiohttp.TraceRequestExceptionParams
+    ) -> None:
+        metrics.requests.labels(NO_ANSWER, end.method, end.url.authority).inc()
+
+    config.on_request_end.append(on_end)
+    config.on_request_exception.append(on_exception)
+    return config
+
+
 @asynccontextmanager
-async def connect() -> AsyncIterator[Cluster]:
-    """Open a connection with the pod's service account, or else with the user's kubeconfig."""
+async def connect(
+    identity: str, fence: Fence | None = None, metrics: Metrics | None = None
+) -> AsyncIterator[Cluster]:
+    """Open a connection with the pod's service account, or else with the user's kubeconfig.
+
+    `identity` is that of this process alone.
+
+    Raises:
+        Unavailable: neither is there, or it cannot be read.
+    """
     configuration = Configuration()
     # The library would take a proxy for the API server from the environment.
     configuration.client_session_kwargs = {"trust_env": False}
-    if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
-        config.load_incluster_config(client_configuration=configuration)
-    else:
-        await config.load_kube_config(client_configuration=configuration)
+    configuration.trace_configs = [count_requests(metrics or Metrics())]
+    try:
+        if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
+            config.load_incluster_config(client_configuration=configuration)
+        else:
+            await config.load_kube_config(client_configuration=configuration)
+    except config.ConfigException as error:
+        raise Unavailable(f"no way to an API server: {error}; set KUBECONFIG") from error
     async with ApiClient(configuration) as client:
-        yield Cluster(DynamicClient(client))
+        client.user_agent = user_agent(identity)
+        yield Cluster(DynamicClient(client), fence)

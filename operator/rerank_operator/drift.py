@@ -13,8 +13,8 @@ _QUANTITY_MAPS = {"requests", "limits"}
 _QUANTITIES = {"sizeLimit"}
 # Wide enough for every digit that the schema lets through.
 _EXACT = Context(prec=64, Emax=MAX_EMAX, Emin=MIN_EMIN)
-# By what server-side apply merges lists of objects that have no `name`.
-_MERGE_KEYS = ("name", "mountPath", "containerPort", "uid")
+# By what server-side apply merges lists of objects; a volume's name is in several mounts.
+_MERGE_KEYS = ("mountPath", "name", "containerPort", "uid")
 _SUFFIXES = {
     **{suffix: Decimal(1000) ** power for power, suffix in enumerate("num kMGTPE", start=-3)},
     **{f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate("KMGTPE", start=1)},

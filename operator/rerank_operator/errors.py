@@ -23,3 +23,7 @@ class Refused(OperatorError):
 
 class Unavailable(OperatorError):
     """The API server could not answer now: conflict, overload, time-out or a lost connection."""
+
+
+class LeaseLost(OperatorError):
+    """Another operator is at work; this one may not write any more."""

@@ -1,27 +1,42 @@
 """The kopf surface: every event becomes a key. No decisions live here."""
 
+import asyncio
 import os
 import random
-from collections.abc import Iterator, Mapping
+import signal
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import aiohttp
 import kopf
+from aiohttp import ClientHandlerType, ClientMiddlewareType
 
-from rerank_operator.names import CHILD_KINDS, OWNER_LABEL, PODS, RERANKERS
+from rerank_operator.cluster import PAGE_SIZE, api_path, count_requests, user_agent
+from rerank_operator.health import Watches
+from rerank_operator.metrics import Metrics
+from rerank_operator.names import CHILD_KINDS, OWNER_LABEL, PODS, RERANKERS, WATCHED_KINDS
 from rerank_operator.store import Key, Store, owner_key
 from rerank_operator.workqueue import WorkQueue
 
-# Calls in a pass end after half a minute each, and a pass makes a handful.
-STUCK_SECONDS = 300
+# Of the answers that refuse: log in again, and try again.
+_KNOWN_TO_KOPF = {401, 403, 429}
+# kopf gives its handlers two seconds to end.
+END_SECONDS = 4.0
+# Least time between two logins, when the API server no longer knows who we are.
+LOGIN_SECONDS = 2.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Memo:
     """What handlers reach; kopf hands it to each of them."""
 
     store: Store
     queue: WorkQueue[Key]
+    watches: Watches
+    metrics: Metrics
+    identity: str
+    logged_in_at: float = -LOGIN_SECONDS
 
 
 class Backoffs:
@@ -44,18 +59,72 @@ def build_settings() -> kopf.OperatorSettings:
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 5
     settings.networking.error_backoffs = Backoffs()
-    settings.watching.server_timeout = 300
+    # Whether a watch still works shows when it is opened anew; `health` counts on these two.
+    settings.watching.server_timeout = 120
     settings.watching.inactivity_timeout = 70
-    settings.watching.chunk_size = 500
-    settings.process.ultimate_exiting_timeout = 10
+    settings.watching.chunk_size = PAGE_SIZE
+    # Of a worker for each object that was heard of.
+    settings.queueing.idle_timeout = 0.5
+    # `process` has a time limit of its own for ending.
+    settings.process.ultimate_exiting_timeout = None
     for kind in (*CHILD_KINDS, PODS):
         settings.watching.label_selectors[kind.plural] = OWNER_LABEL
     return settings
 
 
+async def watch(memo: Memo, namespaces: Collection[str], on_signal: Callable[[], None]) -> None:
+    """Watch all kinds, in all namespaces or in those named, until cancelled.
+
+    Raises:
+        Exception: kopf gave up, on an error in a watch for instance.
+    """
+    scopes: Collection[str | None] = namespaces or [None]
+    memo.watches.expect(api_path(kind, scope) for kind in WATCHED_KINDS for scope in scopes)
+    tasks = await kopf.spawn_tasks(
+        settings=build_settings(),
+        memo=memo,
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+    )
+    # kopf has just taken these for itself.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    # Not by `run_tasks`: to end, it cancels every task there is, the passes under way among them.
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=END_SECONDS)
+    for task in done:
+        task.result()
+    raise RuntimeError("kopf has ended by itself")
+
+
 @kopf.on.login()
-def login(**arguments: Any) -> kopf.ConnectionInfo | None:
-    """Return the credentials of the pod's service account, or else of the user's kubeconfig."""
+async def login(memo: Memo, **arguments: Any) -> kopf.AiohttpSession | None:
+    """Return a session with the pod's service account, or else with the user's kubeconfig."""
+    # kopf comes back at once for as long as the API server answers 401.
+    clock = asyncio.get_running_loop().time
+    await asyncio.sleep(max(0.0, memo.logged_in_at + LOGIN_SECONDS - clock()))
+    memo.logged_in_at = clock()
+    info = _credentials(**arguments)
+    if info is None:
+        return None
+    return kopf.AiohttpSession(
+        server=info.server,
+        default_namespace=info.default_namespace,
+        aiohttp_session=aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
+            headers={"User-Agent": user_agent(memo.identity), **info.as_http_headers()},
+            proxy=info.proxy_url,
+            trace_configs=[count_requests(memo.metrics)],
+            middlewares=[outlast(memo.watches)],
+        ),
+    )
+
+
+def _credentials(**arguments: Any) -> kopf.ConnectionInfo | None:
     if "KUBECONFIG" in os.environ:
         return kopf.login_with_kubeconfig(**arguments)
     if (info := kopf.login_with_service_account(**arguments)) is None:
@@ -66,16 +135,29 @@ def login(**arguments: Any) -> kopf.ConnectionInfo | None:
     return replace(info, server=f"https://{host}:{port}")
 
 
-@kopf.on.probe(id="queue")
-async def probe(memo: Memo, **_: Any) -> str:
-    """Fail when a pass does not end. That the event loop runs is shown by answering at all.
+def outlast(watches: Watches) -> ClientMiddlewareType:
+    """Return what keeps answers from kopf that it does not know: it gives up on them for good.
 
-    Only `PermanentError` will do: any other exception makes kopf's endpoint hang.
+    That a version or a page is too old (410) is answered by beginning at the present. Whatever
+    else refuses a listing or a watch, a definition that was deleted say, is tried again later.
     """
-    seconds = memo.queue.longest_running_seconds()
-    if seconds > STUCK_SECONDS:
-        raise kopf.PermanentError(f"a pass has been running for {seconds:.0f} s")
-    return "ok"
+
+    async def middleware(
+        request: aiohttp.ClientRequest, handler: ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        response = await handler(request)
+        if response.status == 410:
+            response.close()
+            request.url = request.url.without_query_params("continue", "resourceVersion")
+            response = await handler(request)
+        is_watch = request.url.query.get("watch") == "true"
+        expected = watches.note(request.url.path, is_watch, response.status)
+        if expected and 400 <= response.status < 500 and response.status not in _KNOWN_TO_KOPF:
+            response.close()
+            raise aiohttp.ClientConnectionError(f"{response.status} {response.reason}")
+        return response
+
+    return middleware
 
 
 @kopf.on.event(RERANKERS.api_version, RERANKERS.plural)
@@ -91,13 +173,13 @@ async def on_reranker(event: kopf.RawEvent, memo: Memo, **_: Any) -> None:
     _note(event, memo, urgent=_generation(held) != _generation(event["object"]))
 
 
-@kopf.on.event("apps/v1", "deployments")
-@kopf.on.event("v1", "services")
-@kopf.on.event("v1", "serviceaccounts")
-@kopf.on.event("v1", "pods")
 async def on_child(event: kopf.RawEvent, memo: Memo, **_: Any) -> None:
     """A child moved: the pass belongs to the object named in its label, before and after."""
     _note(event, memo, urgent=False)
+
+
+for _kind in (*CHILD_KINDS, PODS):
+    kopf.on.event(_kind.api_version, _kind.plural)(on_child)
 
 
 def _generation(body: Mapping[str, Any] | None) -> tuple[str, int] | None:

@@ -34,15 +34,25 @@ RERANKERS = Kind(f"{GROUP}/{VERSION}", "rerankerservices", "RerankerService")
 DEPLOYMENTS = Kind("apps/v1", "deployments", "Deployment")
 SERVICES = Kind("v1", "services", "Service")
 SERVICE_ACCOUNTS = Kind("v1", "serviceaccounts", "ServiceAccount")
+DISRUPTION_BUDGETS = Kind("policy/v1", "poddisruptionbudgets", "PodDisruptionBudget")
+NETWORK_POLICIES = Kind("networking.k8s.io/v1", "networkpolicies", "NetworkPolicy")
+POD_MONITORS = Kind("monitoring.coreos.com/v1", "podmonitors", "PodMonitor")
 PODS = Kind("v1", "pods", "Pod")
+# Says which of several operators is at work. Neither watched nor a child.
+LEASES = Kind("coordination.k8s.io/v1", "leases", "Lease")
 
-CHILD_KINDS = (SERVICE_ACCOUNTS, SERVICES, DEPLOYMENTS)
+CHILD_KINDS = (SERVICE_ACCOUNTS, SERVICES, DEPLOYMENTS, DISRUPTION_BUDGETS, NETWORK_POLICIES)
 WATCHED_KINDS = (RERANKERS, *CHILD_KINDS, PODS)
-KIND_BY_NAME = {kind.name: kind for kind in WATCHED_KINDS}
+# Kinds of children that a cluster may lack. They are not watched: kopf gives up when such a kind
+# goes, and does not see one come. The slow listing finds what others do to them.
+OPTIONAL_KINDS = (POD_MONITORS,)
+KIND_BY_NAME = {kind.name: kind for kind in (*WATCHED_KINDS, *OPTIONAL_KINDS)}
 
 # Condition types.
 READY = "Ready"
 AVAILABLE = "Available"
+MONITORED = "Monitored"
+CONDITIONS = frozenset({READY, AVAILABLE, MONITORED})
 
 # Reasons. They are API: once released, never renamed or reused.
 ALL_PODS_READY = "AllPodsReady"
@@ -54,6 +64,10 @@ NAME_CONFLICT = "NameConflict"
 QUOTA_EXCEEDED = "QuotaExceeded"
 APPLY_REFUSED = "ApplyRefused"
 PODS_REFUSED = "PodsRefused"
+PAUSED = "Paused"
+SECRET_NOT_FOUND = "SecretNotFound"
+POD_MONITOR_APPLIED = "PodMonitorApplied"
+POD_MONITOR_MISSING = "PodMonitorMissing"
 IMAGE_PULL_FAILED = "ImagePullFailed"
 CONTAINER_REFUSED = "ContainerRefused"
 OUT_OF_MEMORY = "OutOfMemory"

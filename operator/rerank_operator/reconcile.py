@@ -66,30 +66,45 @@ class Reconciler:
             generation = body["metadata"].get("generation", 0)
             status = invalid_status(generation, str(error), _status(body), self._clock())
             return await self._write_status(key, body, status)
-        wanted = [_owned_by(reranker, manifest) for manifest in desired(reranker, self._settings)]
-        settled = True
-        problem: Finding | None = None
-        for manifest in wanted:
-            try:
-                settled &= await self._apply(key, manifest, reranker)
-            except _Conflict as error:
-                problem = problem or Finding(names.NAME_CONFLICT, str(error))
-            except (Refused, NotFound) as error:
-                reason = refusal_reason(str(error), names.APPLY_REFUSED)
-                problem = problem or Finding(reason, f"{_title(manifest)}: {error}")
-        kept = await self._prune(key, wanted, reranker)
-        problem = problem or kept
+        settled, problems = True, dict[Kind, Finding]()
+        if not reranker.spec.paused:
+            settled, problems = await self._carry_out(key, reranker)
         status = build_status(
             reranker,
             self._own(key, names.DEPLOYMENTS, reranker),
             self._own(key, names.SERVICES, reranker),
             self._store.pods(key),
-            problem,
+            problems,
             _status(body),
             self._clock(),
         )
         written = await self._write_status(key, body, status)
-        return settled and written and problem is None
+        return settled and written and not problems
+
+    async def _carry_out(
+        self, key: Key, reranker: RerankerService
+    ) -> tuple[bool, dict[Kind, Finding]]:
+        """Apply what is wanted and delete what is not.
+
+        Return whether nothing had to be put back, and the problems of the kinds that had one.
+        """
+        settled = True
+        problems: dict[Kind, Finding] = {}
+        wanted = [_owned_by(reranker, manifest) for manifest in desired(reranker, self._settings)]
+        for manifest in wanted:
+            kind = names.KIND_BY_NAME[manifest["kind"]]
+            try:
+                settled &= await self._apply(key, manifest, reranker)
+            except _Conflict as error:
+                problems[kind] = Finding(names.NAME_CONFLICT, str(error))
+            except NotFound as error:
+                problems[kind] = _absent(kind, f"{_title(manifest)}: {error}")
+            except Refused as error:
+                reason = refusal_reason(str(error), names.APPLY_REFUSED)
+                problems[kind] = Finding(reason, f"{_title(manifest)}: {error}")
+        for kind, finding in (await self._prune(key, wanted, reranker)).items():
+            problems.setdefault(kind, finding)
+        return settled, problems
 
     async def _apply(self, key: Key, manifest: Manifest, reranker: RerankerService) -> bool:
         """Make one child as it should be. False: it had to be put back, so look again soon.
@@ -131,9 +146,9 @@ class Reconciler:
 
     async def _prune(
         self, key: Key, wanted: list[Manifest], reranker: RerankerService
-    ) -> Finding | None:
+    ) -> dict[Kind, Finding]:
         """Delete what is ours and not wanted; return what the API server would not delete."""
-        problem: Finding | None = None
+        problems: dict[Kind, Finding] = {}
         titles = {_title(manifest) for manifest in wanted}
         for child in self._store.children(key):
             if (
@@ -141,13 +156,19 @@ class Reconciler:
                 and _is_ours(child, reranker)
                 and "deletionTimestamp" not in child["metadata"]
             ):
+                kind = names.KIND_BY_NAME[child["kind"]]
                 try:
-                    await self._cluster.delete(names.KIND_BY_NAME[child["kind"]], child)
+                    await self._cluster.delete(kind, child)
                 except Refused as error:
-                    problem = Finding(names.APPLY_REFUSED, f"delete {_title(child)}: {error}")
+                    problems[kind] = Finding(
+                        names.APPLY_REFUSED, f"delete {_title(child)}: {error}"
+                    )
                 else:
+                    if kind in names.OPTIONAL_KINDS:
+                        # No watch will tell.
+                        self._store.put(child, deleted=True)
                     log.info("child deleted", extra=_about(key, child=_title(child)))
-        return problem
+        return problems
 
     def _own(self, key: Key, kind: Kind, reranker: RerankerService) -> Manifest | None:
         """Return the child of this kind; None while it is not there or its name is another's."""
@@ -195,6 +216,17 @@ class Reconciler:
 
 class _Conflict(Exception):
     """An object that is not ours has the name that one of ours needs."""
+
+
+def _absent(kind: Kind, message: str) -> Finding:
+    """Return what it means that the API server does not know a kind, or no longer the namespace."""
+    if kind in names.OPTIONAL_KINDS:
+        return Finding(
+            names.POD_MONITOR_MISSING,
+            "spec.monitoring.podMonitor is true, but the cluster has no PodMonitor kind: "
+            "install the Prometheus operator, or set it to false",
+        )
+    return Finding(names.APPLY_REFUSED, message)
 
 
 def _owned_by(reranker: RerankerService, manifest: Manifest) -> Manifest:

@@ -33,9 +33,20 @@ class Settings(BaseSettings):
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="Least level logged.")
     ] = "INFO"
+    lease: Annotated[
+        str,
+        Field(
+            pattern=r"^([a-z0-9-]{1,63}/[a-z0-9.-]{1,253})?$",
+            description="namespace/name of the Lease that lets one of several operators write; "
+            "empty for an operator that is alone.",
+        ),
+    ] = ""
     health_port: Annotated[
-        int, Field(ge=0, le=65535, description="Port of /healthz; 0 serves none.")
+        int, Field(ge=0, le=65535, description="Port of /healthz and /readyz; 0 serves none.")
     ] = 8080
+    metrics_port: Annotated[
+        int, Field(ge=0, le=65535, description="Port of /metrics; 0 serves none.")
+    ] = 8081
     workers: Annotated[int, Field(ge=1, le=64, description="Objects worked on at once.")] = 8
     resync_seconds: Annotated[
         float, Field(ge=10, description="Time between two full listings of what is watched.")

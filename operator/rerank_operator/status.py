@@ -1,11 +1,20 @@
 """Status as a pure function of what was asked for and what was seen."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from rerank_operator import names
-from rerank_operator.api import Condition, Manifest, RerankerService, RerankerServiceStatus
+from rerank_operator.api import (
+    Condition,
+    Manifest,
+    RerankerService,
+    RerankerServiceStatus,
+    SecretUse,
+    secrets_used,
+)
+from rerank_operator.names import Kind
 
 # A condition's message is for reading: long logs and server answers are cut.
 _MAX_MESSAGE = 1000
@@ -13,6 +22,9 @@ _MAX_LOG = 400
 
 _TEMPLATE_LABEL = "pod-template-hash"
 _PULL_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
+# The kubelet's words for a Secret, or for a value in it, that a variable is to be read from.
+_SECRET_GONE = re.compile(r'secrets? "(?P<name>[^"]+)" not found')
+_KEY_GONE = re.compile(r"couldn't find key (?P<key>\S+) in Secret [^/\s]+/(?P<name>\S+)")
 _REFUSED_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 
 # Finished for good, evicted for instance. The ReplicaSet has put another pod in its place.
@@ -21,6 +33,7 @@ _FINISHED_PHASES = {"Failed", "Succeeded"}
 # When several pods have different faults, the first of these is told.
 _WORST_FIRST = [
     names.IMAGE_PULL_FAILED,
+    names.SECRET_NOT_FOUND,
     names.CONTAINER_REFUSED,
     names.OUT_OF_MEMORY,
     names.CRASH_LOOPING,
@@ -45,22 +58,31 @@ def build_status(
     deployment: Manifest | None,
     service: Manifest | None,
     pods: Sequence[Manifest],
-    problem: Finding | None,
+    problems: Mapping[Kind, Finding],
     current: RerankerServiceStatus,
     now: datetime,
 ) -> RerankerServiceStatus:
     """Return the complete status.
 
     `deployment` and `service` are None unless they are this reranker's own.
-    `problem` is what kept the children from being applied, and comes before all else in Ready.
+    `problems` is what kept children from being applied, in the order in which it was met. The first
+    comes before all else in Ready; only without its PodMonitor a service is as good as with it.
     `current` is the status as it is, from which times of unchanged conditions are kept.
     """
     instance = names.instance(reranker.name)
     counts = (deployment or {}).get("status", {})
+    problem = next((problems[kind] for kind in problems if kind != names.POD_MONITORS), None)
     findings = {
         names.READY: _ready(reranker, deployment, pods, problem),
         names.AVAILABLE: _available(reranker, counts),
     }
+    if reranker.spec.monitoring.pod_monitor:
+        findings[names.MONITORED] = _monitored(problems.get(names.POD_MONITORS))
+    kept = [
+        condition
+        for condition in current.conditions
+        if condition.type in findings or condition.type not in names.CONDITIONS
+    ]
     return RerankerServiceStatus(
         observed_generation=reranker.generation,
         replicas=counts.get("replicas", 0),
@@ -70,7 +92,7 @@ def build_status(
         ),
         # Behind that name may be a Service of somebody else's.
         url=f"http://{instance}.{reranker.namespace}.svc" if service is not None else "",
-        conditions=merge(current.conditions, findings, reranker.generation, now),
+        conditions=merge(kept, findings, reranker.generation, now),
     )
 
 
@@ -125,12 +147,25 @@ def _available(reranker: RerankerService, counts: Mapping[str, Any]) -> tuple[bo
     return True, Finding(names.PODS_AVAILABLE, f"{available} pods answer requests")
 
 
+def _monitored(problem: Finding | None) -> tuple[bool, Finding]:
+    if problem is not None:
+        return False, problem
+    return True, Finding(names.POD_MONITOR_APPLIED, "the PodMonitor is there")
+
+
 def _ready(
     reranker: RerankerService,
     deployment: Manifest | None,
     pods: Sequence[Manifest],
     problem: Finding | None,
 ) -> tuple[bool, Finding]:
+    if reranker.spec.paused:
+        available = (deployment or {}).get("status", {}).get("availableReplicas", 0)
+        return False, Finding(
+            names.PAUSED,
+            "spec.paused is true: what is asked for is not carried out until it is false; "
+            f"{available} pods answer requests",
+        )
     if problem is not None:
         return False, problem
     if deployment is None:
@@ -146,7 +181,8 @@ def _ready(
             return True, Finding(names.SCALED_TO_ZERO, "no pods are asked for")
         return True, Finding(names.ALL_PODS_READY, f"all {wanted} pods are ready")
     latest = _latest(pods)
-    findings = [_deployment_finding(deployment), *(_pod_finding(pod) for pod in latest)]
+    secrets = list(secrets_used(reranker.spec))
+    findings = [_deployment_finding(deployment), *(_pod_finding(pod, secrets) for pod in latest)]
     known = [finding for finding in findings if finding is not None]
     if any(finding.reason in (names.QUOTA_EXCEEDED, names.PODS_REFUSED) for finding in known):
         return False, known[0]
@@ -209,7 +245,7 @@ def _last_failure(pods: Sequence[Manifest]) -> list[str]:
     return [": ".join([f"earlier, pod {pod['metadata']['name']} failed", *filter(None, words)])]
 
 
-def _pod_finding(pod: Manifest) -> Finding | None:
+def _pod_finding(pod: Manifest, secrets: Sequence[SecretUse]) -> Finding | None:
     """Return what keeps a pod from being ready; None for one that is, or will never be."""
     status = pod.get("status", {})
     if "deletionTimestamp" in pod["metadata"] or status.get("phase") in _FINISHED_PHASES:
@@ -231,10 +267,10 @@ def _pod_finding(pod: Manifest) -> Finding | None:
     server = next((item for item in containers if item["name"] == names.SERVER_CONTAINER), None)
     if server is None:
         return Finding(names.STARTING_PODS, f"pod {name} is being created")
-    return _container_finding(name, server)
+    return _container_finding(name, server, secrets)
 
 
-def _container_finding(pod: str, container: Manifest) -> Finding:
+def _container_finding(pod: str, container: Manifest, secrets: Sequence[SecretUse]) -> Finding:
     state = container.get("state", {})
     waiting = state.get("waiting", {})
     reason = waiting.get("reason", "")
@@ -242,6 +278,8 @@ def _container_finding(pod: str, container: Manifest) -> Finding:
         return Finding(
             names.IMAGE_PULL_FAILED, f"pod {pod}: {reason}: {waiting.get('message', '')}"
         )
+    if missing := _missing_secret(waiting.get("message", ""), secrets):
+        return Finding(names.SECRET_NOT_FOUND, f"pod {pod} waits: {missing}")
     if reason in _REFUSED_REASONS:
         return Finding(
             names.CONTAINER_REFUSED, f"pod {pod}: {reason}: {waiting.get('message', '')}"
@@ -262,3 +300,18 @@ def _container_finding(pod: str, container: Manifest) -> Finding:
     if "running" in state:
         return Finding(names.LOADING_MODEL, f"pod {pod} is loading the model")
     return Finding(names.STARTING_PODS, f"pod {pod} is being created")
+
+
+def _missing_secret(message: str, secrets: Sequence[SecretUse]) -> str:
+    """Return a sentence on what `message` says is missing; "" if that is no Secret."""
+    if gone := _KEY_GONE.search(message):
+        fault = f"Secret {gone['name']} has no key {gone['key']}"
+    elif gone := _SECRET_GONE.search(message):
+        fault = f"there is no Secret {gone['name']}"
+    else:
+        return ""
+    readers = [
+        f"{use.field} reads its key {use.key}" for use in secrets if use.name == gone["name"]
+    ]
+    told = f" ({', '.join(readers)})" if readers else ""
+    return f"{fault}{told}: create it, and the pod starts by itself"

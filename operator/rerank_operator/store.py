@@ -6,7 +6,8 @@ the first pass, so that absence means something, and then slowly for ever, which
 without an event.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from rerank_operator.api import Manifest
@@ -15,7 +16,6 @@ from rerank_operator.names import (
     OWNER_LABEL,
     PODS,
     RERANKERS,
-    WATCHED_KINDS,
     Kind,
     instance,
 )
@@ -53,7 +53,7 @@ class Store:
         self._owned: dict[Key, set[Identity]] = {}
         # UID -> version of what went since the last listing: a listing may still hold it. "Went"
         # includes losing our label, after which the same UID can come back, in a later version.
-        self._gone: dict[Kind, dict[str, int]] = {kind: {} for kind in WATCHED_KINDS}
+        self._gone: dict[Kind, dict[str, int]] = {kind: {} for kind in KIND_BY_NAME.values()}
 
     def put(self, body: Mapping[str, Any], deleted: bool = False) -> set[Key]:
         """Take in one object and return the keys it changed something for.
@@ -82,17 +82,16 @@ class Store:
             changed.add(key)
         return changed
 
-    def replace(self, kind: Kind, bodies: Iterable[Mapping[str, Any]], version: int) -> set[Key]:
-        """Take in a full listing, and return the keys it changed something for.
+    def listing(self, kind: Kind) -> "Listing":
+        """Return what takes in a full listing of a kind."""
+        return Listing(self, kind)
 
-        What the listing lacks is dropped, unless it is newer than `version`, that of the listing.
+    def drop_others(self, kind: Kind, listed: Container[Identity], version: int) -> set[Key]:
+        """Drop what a full listing lacked, and return the keys it changed something for.
+
+        What is newer than `version`, that of the listing, is kept.
         """
         changed: set[Key] = set()
-        listed: set[Identity] = set()
-        for body in bodies:
-            metadata = body["metadata"]
-            listed.add(Identity(kind, metadata["namespace"], metadata["name"]))
-            changed |= self.put(body)
         for identity in [name for name in self._objects if name.kind == kind]:
             if identity not in listed and _version(self._objects[identity]) <= version:
                 changed |= self._drop(identity)
@@ -135,6 +134,33 @@ class Store:
         return {key}
 
 
+class Listing:
+    """A full listing of one kind, taken in page by page."""
+
+    def __init__(self, store: Store, kind: Kind) -> None:
+        self._store = store
+        self._kind = kind
+        self._listed: set[Identity] = set()
+        self._version = sys.maxsize
+
+    def take(self, bodies: Iterable[Mapping[str, Any]], version: int) -> set[Key]:
+        """Take in a page and return the keys it changed something for.
+
+        Of the versions of several listings the oldest counts.
+        """
+        self._version = min(self._version, version)
+        changed: set[Key] = set()
+        for body in bodies:
+            metadata = body["metadata"]
+            self._listed.add(Identity(self._kind, metadata["namespace"], metadata["name"]))
+            changed |= self._store.put(body)
+        return changed
+
+    def end(self) -> set[Key]:
+        """Drop what no page held, and return the keys it changed something for."""
+        return self._store.drop_others(self._kind, self._listed, self._version)
+
+
 def _version(body: Mapping[str, Any]) -> int:
     # Comparable as integers; documented so since Kubernetes 1.35, and true of etcd before.
     return int(body["metadata"]["resourceVersion"])
@@ -144,4 +170,17 @@ def _stripped(body: Mapping[str, Any]) -> Manifest:
     """Drop what no pass reads: it is most of the size of an object."""
     metadata = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
     unread = {"spec"} if body["kind"] == PODS.name else set()
-    return {key: value for key, value in body.items() if key not in unread} | {"metadata": metadata}
+    kept = {key: value for key, value in body.items() if key not in unread}
+    stripped: Manifest = _shared(kept | {"metadata": metadata})
+    return stripped
+
+
+def _shared(value: Any) -> Any:
+    """Return a copy whose equal strings are one: most are the same in every object."""
+    if isinstance(value, Mapping):
+        return {sys.intern(key): _shared(child) for key, child in value.items()}
+    if isinstance(value, str):
+        return sys.intern(value)
+    if isinstance(value, list):
+        return [_shared(child) for child in value]
+    return value

@@ -3,20 +3,24 @@
 import asyncio
 import contextlib
 import logging
+import resource
 import signal
+import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import uvicorn
+import uvloop
 
 from rerank_server import __version__
 from rerank_server.app import create_app
+from rerank_server.connection import limited
 from rerank_server.engines import Engine, load_engine
 from rerank_server.errors import EngineFailed, ModelUnusable
-from rerank_server.logs import set_up_logging
+from rerank_server.logs import set_up_logging, speak_utf8
 from rerank_server.metrics import Metrics
 from rerank_server.pipeline import Pipeline
 from rerank_server.settings import Settings, read_settings
@@ -24,10 +28,24 @@ from rerank_server.settings import Settings, read_settings
 log = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 10
+# Open files beside the connections: libraries, logs, vLLM's own sockets.
+OTHER_FILES = 1024
 
 
 class Server(uvicorn.Server):
     """uvicorn, with signals left to us: its own handlers end the process with 143, not 0."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the port."""
+        try:
+            await super().startup(sockets)
+        except SystemExit:
+            # uvicorn has logged the system's words.
+            log.error(
+                f"nothing can listen on {self.config.host} port {self.config.port}: end what "
+                "does, or give another RERANK_HOST or RERANK_PORT"
+            )
+            raise
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -37,9 +55,56 @@ class Server(uvicorn.Server):
 
 def main() -> None:
     """Run the server until a signal ends it, or until the model turns out unusable."""
-    settings = read_settings(sys.argv[1:])
-    set_up_logging(settings.log_level.upper())
-    sys.exit(asyncio.run(serve(settings, load_engine)))
+    sys.exit(run(sys.argv[1:], load_engine))
+
+
+def run(arguments: Sequence[str], load: Callable[[Settings], Engine]) -> int:
+    """Serve with the engine that `load` returns, and return the exit code.
+
+    Raises:
+        SystemExit: the settings are wrong; stderr says how.
+    """
+    speak_utf8()
+    settings = read_settings(arguments)
+    try:
+        set_up_logging(settings.log_level, settings.log_dir)
+    except OSError as error:
+        print(
+            f"rerank-server: RERANK_LOG_DIR (--log-dir) is {str(settings.log_dir)!r}, and no log "
+            f"can be written there ({error.strerror}): give a directory that this user may "
+            "write to, or unset it",
+            file=sys.stderr,
+        )
+        return 2
+    allow_files(settings.max_connections + OTHER_FILES)
+
+    def load_and_log(settings: Settings) -> Engine:
+        try:
+            return load(settings)
+        finally:
+            # vLLM has put its own set-up in place of ours.
+            set_up_logging(settings.log_level, settings.log_dir)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(serve(settings, load_and_log))
+
+
+def allow_files(wanted: int) -> None:
+    """Raise the number of files that this process may have open, if the system lets it.
+
+    systemd and container runtimes start processes with 1,024, and a hard limit far above.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Unlimited is -1.
+    most = wanted if hard < 0 else min(wanted, hard)
+    if 0 <= soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most < wanted:
+        log.warning(
+            "fewer files may be open than RERANK_MAX_CONNECTIONS needs: raise the limit (ulimit "
+            "-Hn) or lower the setting",
+            extra={"limit": most, "needed": wanted},
+        )
 
 
 async def serve(settings: Settings, load: Callable[[Settings], Engine]) -> int:
@@ -48,12 +113,18 @@ async def serve(settings: Settings, load: Callable[[Settings], Engine]) -> int:
     The port opens at once, so that probes get an answer while `load` works in a thread.
     """
     metrics = Metrics()
-    pipeline = Pipeline(metrics)
+    pipeline = Pipeline(metrics, settings)
     server = Server(
         uvicorn.Config(
-            create_app(pipeline, metrics, settings.name),
+            create_app(pipeline, metrics, settings),
             host=settings.host,
             port=settings.port,
+            http=limited(settings, metrics),
+            # A WebSocket has none of these limits, and nobody asks for one.
+            ws="none",
+            timeout_keep_alive=settings.keep_alive_seconds,
+            # Its default believes what 127.0.0.1 says of clients; the gate knows whom to believe.
+            proxy_headers=False,
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -127,7 +198,7 @@ def _last_words(text: str) -> None:
     """Leave `text` where Kubernetes reads why a container ended."""
     file = Path("/dev/termination-log")  # not there outside of a pod
     if file.exists():
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
 
 
 def _in_thread(load: Callable[[], Engine]) -> "asyncio.Future[Engine]":

@@ -1,6 +1,7 @@
 """Prometheus metrics of the server, declared once."""
 
 from prometheus_client import (
+    REGISTRY,
     CollectorRegistry,
     Counter,
     Gauge,
@@ -14,6 +15,8 @@ disable_created_metrics()
 
 # From a cached query with one short document to a thousand long ones on a CPU.
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+SCORE_BUCKETS = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1)
 
 
 class Metrics:
@@ -42,6 +45,47 @@ class Metrics:
             "Query-document pairs waiting or running.",
             registry=self.registry,
         )
+        self.capacity = Gauge(
+            "rerank_capacity_pairs_per_second",
+            "Pairs of about a hundred tokens that the engine did a second, measured at start.",
+            registry=self.registry,
+        )
+        self.queue_seconds = Histogram(
+            "rerank_queue_seconds",
+            "Time from a request's admission to its first pairs' way into the engine.",
+            buckets=LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+        self.engine_seconds = Histogram(
+            "rerank_engine_seconds",
+            "Time that a slice of a request's pairs was in the engine.",
+            buckets=LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+        self.scores = Histogram(
+            "rerank_scores",
+            "Scores given, between 0 and 1.",
+            buckets=SCORE_BUCKETS,
+            registry=self.registry,
+        )
+        self.refused = Counter(
+            "rerank_refused_requests",
+            "Requests that got no scores, by the error type in their answer.",
+            ["error_type"],
+            registry=self.registry,
+        )
+        self.score_check = Gauge(
+            "rerank_score_check",
+            "1 for what the check of scores at start has found.",
+            ["result"],
+            registry=self.registry,
+        )
+        self.model = Gauge(
+            "rerank_model_info",
+            "1, with what is served as labels.",
+            ["model", "revision", "family", "dtype", "version"],
+            registry=self.registry,
+        )
         self.request_seconds = Histogram(
             "rerank_request_seconds",
             "Time from a ranking request's arrival to its answer.",
@@ -50,5 +94,8 @@ class Metrics:
         )
 
     def text(self) -> bytes:
-        """Return all metrics in the Prometheus text format."""
-        return generate_latest(self.registry)
+        """Return all metrics in the Prometheus text format.
+
+        The process's own and vLLM's, if it keeps any, stand in the library's global registry.
+        """
+        return generate_latest(self.registry) + generate_latest(REGISTRY)

@@ -1,57 +1,85 @@
 """One model on its way from loading to draining, and a request on its way through it."""
 
 import asyncio
+import itertools
+import logging
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
+from rerank_server import __version__
+from rerank_server.admission import Queue, Work, check_size
+from rerank_server.check import check_scores, measure_speed
 from rerank_server.engines import Engine
-from rerank_server.errors import BadRequest, ModelUnusable, NotReady
+from rerank_server.errors import BadRequest, DeadlineExceeded, EngineFailed, NotReady
 from rerank_server.metrics import Metrics
-from rerank_server.ranking import relevance
-from rerank_server.tokens import Pairs, PairTokenizer
+from rerank_server.patterns import BlockedPatterns
+from rerank_server.ranking import Ranking, Scored, relevance
+from rerank_server.scheduling import Turn, Window
+from rerank_server.settings import Settings
+from rerank_server.tokens import PairTokenizer, Prompt
 
-# Scored before the first request. No model is too small for these.
-CHECK_QUERY = "What is the capital of France?"
-CHECK_DOCUMENTS = (
-    "Paris is the capital of France.",
-    "Bread is made of flour, water, salt and yeast.",
-)
-# Two passes differ a little: the second finds the query in the prefix cache, and 16-bit sums
-# depend on what else is in the batch.
-CHECK_TOLERANCE = 0.02
+log = logging.getLogger(__name__)
+
+# What the engine is given to do at once, in times of a small request alone: more makes small
+# requests wait, less leaves it idle between two steps.
+WINDOW_SMALL_TIMES = 3.0
+WINDOW_TOKENS = (512, 65_536)
+# Requests of no more pairs than this do not wait for larger ones.
+SMALL_PAIRS = 16
+# What is tokenised in one call, and in one go ahead of the engine.
+BATCH_PAIRS = 16
+CHUNK_PAIRS = 64
+CHUNK_CHARS = 100_000
 
 
-class Scored(NamedTuple):
-    """Scores in the order of the documents, and what they took."""
+class _Place(NamedTuple):
+    """A prompt, and where its logit goes."""
 
-    scores: list[float]
-    tokens: int
-    truncated: int
+    prompt: Prompt
+    ranking: int
+    document: int
+    cut: bool
 
 
 class Pipeline:
     """Holds the engine and answers the two questions of health: alive? ready?"""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, settings: Settings) -> None:
         self._metrics = metrics
+        self._settings = settings
+        self._queue = Queue(settings.max_queued_pairs, metrics)
+        self._blocked = BlockedPatterns(settings.blocked_patterns)
+        self._tickets = itertools.count()
         self._engine: Engine | None = None
+        self._window = Window(WINDOW_TOKENS[0])
         self._unready: str | None = "the model is loading"
         self._draining = False
 
     @property
-    def alive(self) -> bool:
-        """False once the engine has broken; a model that still loads is alive."""
-        return self._engine is None or self._engine.alive
+    def dead(self) -> str | None:
+        """Why only a new process helps, as a sentence; None while the model loads or works."""
+        if self._engine is not None and not self._engine.alive:
+            return "the engine has died"
+        if (seconds := self._queue.idle_seconds()) > self._settings.stall_seconds:
+            return f"work waits, and for {seconds:.0f} s none of it was done"
+        return None
 
     @property
     def unready(self) -> str | None:
         """Why no new work should come here, as a sentence; None when it should."""
-        if not self.alive:
-            return "the engine has died"
         if self._unready is None and self._draining:
             return "the server is draining"
-        return self._unready
+        return self.dead or self._unready
+
+    @property
+    def max_model_len(self) -> int:
+        """Tokens of the longest pair; while the model loads, what the settings allow."""
+        if self._engine is None:
+            return self._settings.max_model_len
+        return self._engine.tokenizer.max_model_len
 
     async def start(self, engine: Engine) -> None:
         """Take over a loaded engine; ready afterwards if it passes the score check.
@@ -62,72 +90,178 @@ class Pipeline:
         """
         self._engine = engine
         self._unready = "the model is being checked"
-        await _score_check(engine)
+        self._metrics.model.labels(
+            model=self._settings.name,
+            revision=self._settings.revision or "",
+            family=engine.tokenizer.family,
+            dtype=self._settings.dtype,
+            version=__version__,
+        ).set(1)
+        result = await check_scores(
+            engine,
+            enforce_order=self._settings.score_check == "enforce",
+            quantised=self._settings.quantization is not None,
+        )
+        self._metrics.score_check.labels(result=result).set(1)
+        speed = await measure_speed(engine)
+        self._metrics.capacity.set(speed.pairs)
+        self._queue.measured(speed.pairs)
+        least, most = WINDOW_TOKENS
+        window = WINDOW_SMALL_TIMES * speed.small_seconds * speed.tokens
+        self._window.tokens = max(least, min(most, round(window)))
+        log.info(
+            "measured the engine",
+            extra={
+                "pairs_per_second": round(speed.pairs, 1),
+                "tokens_per_second": round(speed.tokens),
+                "small_request_seconds": round(speed.small_seconds, 4),
+                "window_tokens": self._window.tokens,
+            },
+        )
         self._unready = None
 
     def drain(self) -> None:
         """Ask for no new work. What still comes is served."""
         self._draining = True
 
-    async def score(self, query: str, documents: Sequence[str], instruction: str | None) -> Scored:
-        """Score every document against the query. Cancelling it frees the engine.
+    async def score(
+        self,
+        rankings: Sequence[Ranking],
+        deadline_seconds: float | None = None,
+        arrived: float | None = None,
+    ) -> list[Scored]:
+        """Score every document against its query. Being cancelled takes the work out.
+
+        `deadline_seconds` count from `arrived`, on the clock of `time.monotonic`; None is now.
 
         Raises:
-            BadRequest: the query leaves no room for a document.
-            NotReady: the model is loading, or being checked.
-            EngineFailed: the engine broke.
+            BadRequest: a query leaves no room for a document, or a document may not be cut.
+            Blocked: a text has something in it that this service does not take.
+            TooLarge: the request is over one of the limits in the settings.
+            Overloaded: too much work waits.
+            DeadlineExceeded: `deadline_seconds` have passed.
+            NotReady: the model is loading or being checked, or the engine died.
+            EngineFailed: the engine broke on this request.
         """
+        arrived = time.monotonic() if arrived is None else arrived
+        check_size(rankings, self._settings)
         engine = self._engine
         if engine is None or self._unready:
             raise NotReady(f"{self._unready}: try again later")
-        self._metrics.queue_depth.inc(len(documents))
-        try:
-            # A request of a thousand documents takes long enough to hold up a health probe.
-            pairs = await asyncio.to_thread(
-                _tokenize, engine.tokenizer, query, documents, instruction
-            )
-            logits = await engine.score(pairs.prompts)
-        finally:
-            self._metrics.queue_depth.dec(len(documents))
-        tokens = sum(len(prompt.ids) for prompt in pairs.prompts)
-        self._metrics.pairs.inc(len(documents))
-        self._metrics.tokens.inc(tokens)
-        self._metrics.truncated_documents.inc(len(pairs.cut))
-        return Scored([relevance(logit) for logit in logits], tokens, len(pairs.cut))
+        if self._blocked:
+            await asyncio.to_thread(self._blocked.check, rankings)
+        pairs = sum(len(ranking.documents) for ranking in rankings)
+        left = None
+        if deadline_seconds is not None:
+            left = max(0.0, deadline_seconds - (time.monotonic() - arrived))
+        with self._queue.admit(pairs, left) as work:
+            try:
+                async with asyncio.timeout(left):
+                    return await self._run(engine, rankings, work)
+            except TimeoutError as error:
+                raise DeadlineExceeded(
+                    f"the {deadline_seconds:g} s that the request gives have passed with "
+                    f"{work.pairs} of {pairs} documents left: send fewer, or give more time"
+                ) from error
+            except EngineFailed as error:
+                if engine.alive:
+                    raise
+                raise NotReady("the engine has died: try again later") from error
 
     def close(self) -> None:
         """Stop the engine, if there is one."""
         if self._engine is not None:
             self._engine.close()
 
+    async def _run(self, engine: Engine, rankings: Sequence[Ranking], work: Work) -> list[Scored]:
+        admitted = time.monotonic()
+        ticket = next(self._tickets)
+        small = work.pairs <= SMALL_PAIRS
+        scored = [Scored([0.0] * len(ranking.documents)) for ranking in rankings]
+
+        async def run(places: Sequence[_Place], turn: Turn) -> None:
+            entered = time.monotonic()
+            logits = await engine.score([place.prompt for place in places])
+            self._metrics.engine_seconds.observe(time.monotonic() - entered)
+            if not all(map(math.isfinite, logits)):
+                # Not in the order of any ranking, nor in JSON.
+                raise EngineFailed("the model gave a score that is no number: see RERANK_DTYPE")
+            for place, logit in zip(places, logits, strict=True):
+                scored[place.ranking].logits[place.document] = logit
+                self._metrics.scores.observe(relevance(logit))
+            self._metrics.pairs.inc(len(places))
+            self._metrics.tokens.inc(turn.tokens)
+            work.done(len(places))
+
+        waiting = True
+        chunks = _tokenize(engine.tokenizer, rankings, self._settings.truncate)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                # In a thread: it takes long enough to hold up a health probe.
+                while chunk := await asyncio.to_thread(next, chunks, None):
+                    for place in chunk:
+                        one = scored[place.ranking]
+                        one.tokens += len(place.prompt.ids)
+                        if place.cut:
+                            one.cut.append(place.document)
+                            self._metrics.truncated_documents.inc()
+                    for places in _slices(chunk, self._window.slice_tokens):
+                        tokens = sum(len(place.prompt.ids) for place in places)
+                        turn = await self._window.enter(ticket, tokens, small)
+                        if waiting:
+                            self._metrics.queue_seconds.observe(time.monotonic() - admitted)
+                            waiting = False
+                        task = tasks.create_task(run(places, turn))
+                        # Not a `finally` in the task: one that is cancelled early never starts.
+                        task.add_done_callback(partial(self._leave, turn))
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from failures
+        return scored
+
+    def _leave(self, turn: Turn, _: "asyncio.Task[None]") -> None:
+        self._window.leave(turn)
+
 
 def _tokenize(
-    tokenizer: PairTokenizer, query: str, documents: Sequence[str], instruction: str | None
-) -> Pairs:
-    return tokenizer.pairs(tokenizer.question(query, instruction), documents)
+    tokenizer: PairTokenizer, rankings: Sequence[Ranking], truncate: bool
+) -> Iterator[list[_Place]]:
+    """Write all prompts, some at a time; raises `BadRequest` as the tokenizer does."""
+    chunk: list[_Place] = []
+    characters = 0
+    for number, ranking in enumerate(rankings):
+        question = tokenizer.question(ranking.query, ranking.instruction)
+        if ranking.max_document_tokens is not None:
+            room = min(question.room, ranking.max_document_tokens)
+            question = question._replace(room=room)
+        for first in range(0, len(ranking.documents), BATCH_PAIRS):
+            documents = ranking.documents[first : first + BATCH_PAIRS]
+            prompts, cut = tokenizer.pairs(question, documents)
+            if cut and not (truncate and ranking.truncate):
+                raise BadRequest(
+                    f"{ranking.place.format(first + cut[0])} is longer than the {question.room} "
+                    "tokens that the request leaves for it: shorten it, or let it be cut at its end"
+                )
+            chunk += [
+                _Place(prompt, number, first + index, index in cut)
+                for index, prompt in enumerate(prompts)
+            ]
+            characters += sum(map(len, documents))
+            if len(chunk) >= CHUNK_PAIRS or characters >= CHUNK_CHARS:
+                yield chunk
+                chunk, characters = [], 0
+    if chunk:
+        yield chunk
 
 
-async def _score_check(engine: Engine) -> None:
-    """Score easy pairs; raises `ModelUnusable` with what is wrong with them."""
-    try:
-        pairs = await asyncio.to_thread(
-            _tokenize, engine.tokenizer, CHECK_QUERY, CHECK_DOCUMENTS, None
-        )
-    except BadRequest as error:
-        raise ModelUnusable(
-            "the template and RERANK_INSTRUCTION leave no room for a query and a document: "
-            "shorten the instruction, or raise RERANK_MAX_MODEL_LEN"
-        ) from error
-    first, second = [await engine.score(pairs.prompts) for _ in range(2)]
-    if not all(math.isfinite(score) for score in (*first, *second)):
-        raise ModelUnusable(
-            "the model gives scores that are no numbers: set RERANK_DTYPE to float32"
-        )
-    if max(abs(a - b) for a, b in zip(first, second, strict=True)) > CHECK_TOLERANCE:
-        raise ModelUnusable(
-            "the model gives the same pair different scores: set RERANK_DTYPE to float32"
-        )
-    if len(set(first)) == 1:
-        raise ModelUnusable(
-            "the model gives different pairs one score: its weights do not fit its config.json"
-        )
+def _slices(chunk: Sequence[_Place], tokens: int) -> Iterator[list[_Place]]:
+    """Cut a chunk into parts of so many tokens at most; a longer prompt is a part of its own."""
+    part: list[_Place] = []
+    taken = 0
+    for place in chunk:
+        length = len(place.prompt.ids)
+        if part and taken + length > tokens:
+            yield part
+            part, taken = [], 0
+        part.append(place)
+        taken += length
+    yield part

@@ -1,8 +1,34 @@
-"""From logits to scores to results."""
+"""What is ranked, and how logits become scores and an order."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """One query and the documents to order by it, whatever dialect they came in."""
+
+    query: str
+    documents: Sequence[str]
+    # None: the service's own.
+    instruction: str | None = None
+    # False: a document too long for the model is an error, not a matter of cutting it.
+    truncate: bool = True
+    # Documents are cut to so many tokens even where the model takes more.
+    max_document_tokens: int | None = None
+    # Where the caller finds a document, given its index: what an error calls it.
+    place: str = "documents[{}]"
+
+
+@dataclass(slots=True)
+class Scored:
+    """One logit per document of a `Ranking`, in their order, and what they took."""
+
+    logits: list[float]
+    tokens: int = 0
+    # Places of the documents that were cut.
+    cut: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +52,14 @@ def relevance(logit: float) -> float:
     return power / (1 + power)
 
 
-def rank(scores: Sequence[float], top_n: int | None) -> list[Ranked]:
-    """Order documents by score, best first.
+def rank(scored: Scored, top_n: int | None = None, raw: bool = False) -> list[Ranked]:
+    """Order the documents by score, best first.
 
-    `scores` holds one value in [0, 1] per document, in request order. Equal scores keep
-    that order, so a request always gets the same answer. `top_n=None` keeps them all.
+    Scores are in [0, 1]; `raw=True` gives the logits themselves. Equal logits keep the order of
+    the request, so a request always gets the same answer. `top_n=None` keeps all documents.
     """
-    order = sorted(range(len(scores)), key=lambda index: -scores[index])
-    return [Ranked(index, scores[index]) for index in order[:top_n]]
+    logits = scored.logits
+    order = sorted(range(len(logits)), key=lambda index: -logits[index])
+    return [
+        Ranked(index, logits[index] if raw else relevance(logits[index])) for index in order[:top_n]
+    ]

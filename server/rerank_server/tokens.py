@@ -68,7 +68,7 @@ class PairTokenizer:
                 for a model that takes none.
         """
         self._family = family
-        self._max_model_len = max_model_len
+        self.max_model_len = max_model_len
         self._token_types = token_types
         if instruction and not family.takes_instruction:
             raise ModelUnusable(
@@ -83,6 +83,11 @@ class PairTokenizer:
             if family.joined_by_tokenizer
             else _Frame(*(self._ids(part) for part in _frame_texts(family)))
         )
+
+    @property
+    def family(self) -> str:
+        """The name of the family that the pairs are written for."""
+        return self._family.name
 
     def question(self, query: str, instruction: str | None) -> Question:
         """Tokenise the part up to the document; `instruction=None` takes the service's own.
@@ -99,12 +104,12 @@ class PairTokenizer:
         text = text.format(instruction=instruction, query=query)
         ids = self._frame.head + self._text_ids([text])[0] + self._frame.middle
         # A prompt as long as max_model_len has hung vLLM's scheduler: one token less.
-        room = self._max_model_len - 1 - len(ids) - len(self._frame.tail)
+        room = self.max_model_len - 1 - len(ids) - len(self._frame.tail)
         if room < 1:
             taken = len(ids) + len(self._frame.tail)
             raise BadRequest(
                 f"query and instruction take {taken} tokens with the template, which leaves no "
-                f"room for a document below the limit of {self._max_model_len} tokens for a pair: "
+                f"room for a document below the limit of {self.max_model_len} tokens for a pair: "
                 "shorten the query, or raise RERANK_MAX_MODEL_LEN"
             )
         return Question(ids, room)

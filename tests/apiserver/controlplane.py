@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,26 +53,45 @@ class ControlPlane:
     def __init__(self, folder: Path, commands: Commands) -> None:
         self.folder = folder
         self._commands = commands
-        self._stack = ExitStack()
+        self._apiserver: ExitStack | None = None
+        self._etcd: ExitStack | None = None
         context = ssl.create_default_context(cafile=commands.pki / "ca.crt")
         context.load_cert_chain(commands.pki / "admin.crt", commands.pki / "admin.key")
         url = f"https://{commands.address}:{commands.port}"
         self.http = httpx.Client(base_url=url, verify=context, trust_env=False, timeout=10)
         self.kubectl_binary = tool("kubectl")
 
+    def start_etcd(self) -> None:
+        """Run etcd, with the data that is there, unless it runs."""
+        if self._etcd is None:
+            self._etcd = ExitStack()
+            self._etcd.enter_context(daemon(self._commands.etcd(), self.folder / "etcd.log"))
+
+    def stop_etcd(self) -> None:
+        """End etcd; the API server stays, and can do nothing."""
+        if self._etcd is not None:
+            self._etcd.close()
+            self._etcd = None
+
     def start(self) -> None:
-        """Run the API server; return once it answers."""
-        self._stack.enter_context(daemon(self._commands.apiserver(), self.folder / "apiserver.log"))
+        """Run the API server, unless it runs; return once it answers."""
+        if self._apiserver is None:
+            self._apiserver = ExitStack()
+            log = self.folder / "apiserver.log"
+            self._apiserver.enter_context(daemon(self._commands.apiserver(), log))
         eventually(lambda: self.http.get("/readyz").status_code == 200, seconds=90)
         eventually(lambda: self.get("/api/v1/namespaces/default"))
 
     def stop(self) -> None:
         """End the API server; etcd stays."""
-        self._stack.close()
+        if self._apiserver is not None:
+            self._apiserver.close()
+            self._apiserver = None
 
     def close(self) -> None:
-        """End the API server for good."""
+        """End both for good."""
         self.stop()
+        self.stop_etcd()
         self.http.close()
 
     def kubeconfig(self, user: str) -> Path:
@@ -118,6 +138,18 @@ class ControlPlane:
         entries = read_lines(self._commands.audit_log)
         return [entry for entry in entries if entry["user"]["username"] == user]
 
+    def writers(self, namespace: str) -> list[tuple[str, datetime, datetime]]:
+        """Return which operator wrote there, by its identity, and each write's start and end."""
+        return [
+            (
+                entry["userAgent"].partition("(")[2].rstrip(")"),
+                datetime.fromisoformat(entry["requestReceivedTimestamp"]),
+                datetime.fromisoformat(entry["stageTimestamp"]),
+            )
+            for entry in self.calls(OPERATOR_USER)
+            if entry["verb"] in WRITES and entry["objectRef"].get("namespace") == namespace
+        ]
+
     def writes(self, namespace: str) -> list[str]:
         """Return what the operator has written in a namespace: verb, resource and name."""
         return [
@@ -151,12 +183,13 @@ def start_control_plane(folder: Path) -> Iterator[ControlPlane]:
     )
     operator = {OPERATOR: (OPERATOR_USER, "system:serviceaccounts")}
     pki.write(commands.pki, f"https://127.0.0.1:{port}", ["127.0.0.1"], operator)
-    with ExitStack() as stack:
-        stack.enter_context(daemon(commands.etcd(), folder / "etcd.log"))
-        plane = ControlPlane(folder, commands)
-        stack.callback(plane.close)
+    plane = ControlPlane(folder, commands)
+    try:
+        plane.start_etcd()
         plane.start()
         yield plane
+    finally:
+        plane.close()
 
 
 @contextmanager
@@ -165,7 +198,7 @@ def daemon(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes
 
     An API server would wait a minute for its open watches; nothing here is worth that.
     """
-    with log.open("wb") as stream:
+    with log.open("ab") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
         try:
             yield process

@@ -6,29 +6,43 @@ import yaml
 
 from apiserver.controlplane import ControlPlane, eventually
 from builders import make_body
+from rerank_operator.cluster import api_path
+from rerank_operator.names import CHILD_KINDS, OPTIONAL_KINDS
 
 GROUP_PATH = "/apis/rerank.dev/v1alpha1/namespaces"
 
 
 class Objects:
-    """One RerankerService called `demo`, and its children."""
+    """One RerankerService, called `demo` unless told otherwise, and its children."""
 
-    def __init__(self, plane: ControlPlane, namespace: str) -> None:
+    def __init__(self, plane: ControlPlane, namespace: str, name: str = "demo") -> None:
         self.plane = plane
         self.namespace = namespace
-        self.path = f"{GROUP_PATH}/{namespace}/rerankerservices/demo"
-        self.children = {
-            "ServiceAccount": f"/api/v1/namespaces/{namespace}/serviceaccounts/demo",
-            "Service": f"/api/v1/namespaces/{namespace}/services/demo",
-            "Deployment": f"/apis/apps/v1/namespaces/{namespace}/deployments/demo",
-        }
+        self.name = name
+        self.path = f"{GROUP_PATH}/{namespace}/rerankerservices/{name}"
+        self.children = self.paths(name)
+
+    def paths(self, name: str) -> dict[str, str]:
+        """Return where a child of each kind is, under a name of its own."""
+        kinds = (*CHILD_KINDS, *OPTIONAL_KINDS)
+        return {kind.name: f"{api_path(kind, self.namespace)}/{name}" for kind in kinds}
+
+    def ask(self, **spec: Any) -> None:
+        """Create it."""
+        body = make_body(namespace=self.namespace, **spec)
+        body["metadata"] = {"name": self.name}
+        self.plane.apply(yaml.safe_dump(body), self.namespace)
 
     def create(self, **spec: Any) -> None:
         """Create it and wait for its first status."""
-        body = make_body(namespace=self.namespace, **spec)
-        body["metadata"] = {"name": "demo"}
-        self.plane.apply(yaml.safe_dump(body), self.namespace)
+        self.ask(**spec)
         eventually(lambda: self.get().get("status"))
+
+    def replace(self, spec: dict[str, Any]) -> None:
+        """Ask for something else altogether."""
+        headers = {"Content-Type": "application/json-patch+json"}
+        body = [{"op": "replace", "path": "/spec", "value": spec}]
+        self.plane.http.patch(self.path, json=body, headers=headers).raise_for_status()
 
     def get(self) -> dict[str, Any]:
         """Return it as it is now; {} when it is gone."""
@@ -37,6 +51,25 @@ class Objects:
     def child(self, kind: str) -> dict[str, Any]:
         """Return a child as it is now; {} when it is gone."""
         return self.plane.get(self.children[kind])
+
+    def copy(self, kind: str, name: str) -> None:
+        """Make one more of a child, under another name: one that nobody wants."""
+        child = self.child(kind)
+        metadata = {key: child["metadata"][key] for key in ("labels", "ownerReferences")}
+        # A Service's addresses are its own.
+        spec = {
+            key: value
+            for key, value in child.get("spec", {}).items()
+            if key not in ("clusterIP", "clusterIPs")
+        }
+        copy = {
+            "apiVersion": child["apiVersion"],
+            "kind": kind,
+            "metadata": metadata | {"name": name},
+            **({"spec": spec} if spec else {}),
+        }
+        path = self.children[kind].rpartition("/")[0]
+        self.plane.http.post(path, json=copy).raise_for_status()
 
     def condition(self, name: str = "Ready") -> dict[str, Any]:
         """Return a condition; {} while it is not there."""

@@ -1,6 +1,8 @@
 """The real operator as a process of its own."""
 
 import os
+import signal
+import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,15 +21,27 @@ from apiserver.controlplane import (
 )
 
 SOURCE = Path(__file__).parents[2] / "operator"
+# That of the chart, in a release of the name that its documentation gives it.
+LEASE = "rerank-system/rerank-operator"
 
 
 class OperatorProcess:
-    """Starts, stops and asks one operator that watches all namespaces."""
+    """Starts, stops and asks one operator that watches all namespaces.
 
-    def __init__(self, plane: ControlPlane, *arguments: str, user: str = OPERATOR) -> None:
+    `settings` are those of the operator, by the names of their fields.
+    """
+
+    def __init__(
+        self,
+        plane: ControlPlane,
+        *arguments: str,
+        kubeconfig: Path | None = None,
+        **settings: str,
+    ) -> None:
         self._plane = plane
         self._arguments = arguments
-        self._user = user
+        self._kubeconfig = kubeconfig or plane.kubeconfig(OPERATOR)
+        self._settings = settings
         self._stack = ExitStack()
         self._starts = 0
 
@@ -39,13 +53,15 @@ class OperatorProcess:
     def launch(self) -> None:
         """Return at once."""
         self._starts += 1
-        (port,) = free_ports(1)
+        self.port, self.metrics_port = free_ports(2)
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(SOURCE),
-            "KUBECONFIG": str(self._plane.kubeconfig(self._user)),
-            "RERANK_OPERATOR_HEALTH_PORT": str(port),
+            "KUBECONFIG": str(self._kubeconfig),
+            "RERANK_OPERATOR_HEALTH_PORT": str(self.port),
+            "RERANK_OPERATOR_METRICS_PORT": str(self.metrics_port),
             "RERANK_OPERATOR_LOG_LEVEL": "DEBUG",
+            **{f"RERANK_OPERATOR_{name.upper()}": text for name, text in self._settings.items()},
         }
         # `env -i` keeps this machine's own settings, proxies above all, away from it.
         command = [
@@ -60,15 +76,42 @@ class OperatorProcess:
         ]
         process = self._stack.enter_context(daemon(command, self.log))
         self._process = process
-        self._url = f"http://127.0.0.1:{port}/healthz"
 
     def wait(self) -> None:
-        """Return once it watches; it is healthy from then on."""
-        eventually(lambda: httpx.get(self._url, trust_env=False).status_code == 200, seconds=60)
+        """Return once it watches."""
+        eventually(lambda: self.probe("readyz").status_code == 200, seconds=60)
+
+    def probe(self, path: str) -> httpx.Response:
+        """Return what it answers a probe."""
+        return httpx.get(f"http://127.0.0.1:{self.port}/{path}", trust_env=False)
 
     def running(self) -> bool:
         """Tell whether the process of the last start is still there."""
         return self._process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send the process a signal."""
+        self._process.send_signal(number)
+
+    def exit_code(self, seconds: float = 20) -> int:
+        """Wait for the process to end by itself, and return what with."""
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {seconds} s") from None
+
+    @property
+    def identity(self) -> str:
+        """What it calls itself in the Lease and in the audit log."""
+        started = eventually(lambda: [r for r in self.records() if r["message"] == "starting"])
+        identity: str = started[0]["identity"]
+        return identity
+
+    def metric(self, name: str) -> float:
+        """Return the value of a metric; `name` is with its labels, as it is printed."""
+        text = httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics", trust_env=False).text
+        values = [line.rpartition(" ") for line in text.splitlines()]
+        return next(float(value) for key, _, value in values if key == name)
 
     def stop(self) -> None:
         """End it with SIGTERM."""
@@ -87,6 +130,10 @@ class OperatorProcess:
     def records(self) -> list[dict[str, Any]]:
         """Return what it has logged since its start."""
         return read_lines(self.log)
+
+    def leads(self) -> bool:
+        """Tell whether it may write."""
+        return self.metric(f'leader_election_master_status{{name="{LEASE}"}}') == 1
 
     def memory_mib(self) -> float:
         """Return its resident memory."""

@@ -1,6 +1,7 @@
 """The chart, as helm installs it, on a control plane of its own."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,9 +9,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from apiserver.controlplane import ADMIN, OPERATOR_USER, ControlPlane, start_control_plane
+from apiserver.controlplane import (
+    ADMIN,
+    OPERATOR_USER,
+    ControlPlane,
+    eventually,
+    start_control_plane,
+)
 from apiserver.objects import Objects
-from apiserver.operator_process import OperatorProcess
+from apiserver.operator_process import LEASE, OperatorProcess
 from lab.tools import tool
 
 ROOT = Path(__file__).parents[2]
@@ -65,10 +72,10 @@ def test_manifest_is_the_chart_with_default_values() -> None:
 def test_named_namespaces_give_roles_there_and_none_for_the_cluster() -> None:
     assert kinds("watchNamespaces={search,rag}", "crd.install=false") == [
         "Deployment",
-        "Role",
-        "Role",
-        "RoleBinding",
-        "RoleBinding",
+        "PodDisruptionBudget",
+        # Two, and that of the Lease in the operator's own namespace.
+        *["Role"] * 3,
+        *["RoleBinding"] * 3,
         "ServiceAccount",
     ]
 
@@ -103,10 +110,95 @@ def test_uninstall_keeps_the_definition_and_all_objects(empty: ControlPlane) -> 
     install(empty)
 
 
+def make_earlier_chart(folder: Path) -> str:
+    """Return a chart as one before this was: one pod, no Lease, and a field less."""
+    chart = folder / "rerank-operator"
+    shutil.copytree(CHART, chart)
+    templates = chart / "templates"
+    for name in ("role-lease", "rolebinding-lease", "poddisruptionbudget", "podmonitor"):
+        (templates / f"{name}.yaml").unlink()
+    first, *lines, last = (templates / "crd.yaml").read_text().splitlines(keepends=True)
+    crd = yaml.safe_load("".join(lines))
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    del schema["properties"]["spec"]["properties"]["drainSeconds"]
+    (templates / "crd.yaml").write_text(first + yaml.safe_dump(crd) + last)
+    deployment = templates / "deployment.yaml"
+    text = deployment.read_text()
+    one = "replicas: 1\n  strategy: {type: Recreate}"
+    deployment.write_text(text.replace("replicas: {{ .Values.replicas }}", one))
+    about = yaml.safe_load((chart / "Chart.yaml").read_text())
+    (chart / "Chart.yaml").write_text(yaml.safe_dump(about | {"version": "0.0.1"}))
+    return str(chart)
+
+
+def test_upgrade_brings_the_definition_along_and_keeps_all_objects(
+    own: ControlPlane, tmp_path: Path
+) -> None:
+    namespace, crd = "upgraded", "rerankerservices.rerank.dev"
+    scope = ("-n", namespace, "--create-namespace")
+    own.kubectl("delete", "crd", crd)
+    helm("install", "upgraded", make_earlier_chart(tmp_path), *scope, plane=own)
+    own.kubectl("wait", "--for=condition=Established", f"crd/{crd}", "--timeout=30s")
+    own.apply((ROOT / "manifests" / "samples" / "demo.yaml").read_text(), namespace)
+    demo = Objects(own, namespace)
+    before = demo.get()
+    assert "drainSeconds" not in before["spec"]
+
+    helm("upgrade", "upgraded", CHART, "-n", namespace, plane=own)
+
+    eventually(lambda: "drainSeconds" in demo.get()["spec"])
+    after = demo.get()
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert after["spec"]["drainSeconds"] == 60
+    name = "upgraded-rerank-operator"
+    spec = own.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}")["spec"]
+    assert (spec["replicas"], spec["strategy"]["type"]) == (2, "RollingUpdate")
+    helm("uninstall", "upgraded", "-n", namespace, plane=own)
+
+
+def test_values_reach_the_pods() -> None:
+    settings = "imagePullSecrets={registry},priorityClassName=high,replicas=3,image.tag=1.2.3"
+
+    rendered = yaml.safe_load_all(helm("template", "test", CHART, "--set", settings))
+
+    spec = next(manifest for manifest in rendered if manifest["kind"] == "Deployment")["spec"]
+    pod = spec["template"]["spec"]
+    assert spec["replicas"] == 3
+    assert pod["imagePullSecrets"] == [{"name": "registry"}]
+    assert pod["priorityClassName"] == "high"
+    assert pod["containers"][0]["image"].endswith(":1.2.3")
+
+
+def test_pods_of_a_release_share_a_lease_that_their_role_is_about() -> None:
+    manifests = list(yaml.safe_load_all(helm("template", "test", CHART, "--namespace=here")))
+
+    kinds = {manifest["kind"]: manifest for manifest in manifests}
+    (container,) = kinds["Deployment"]["spec"]["template"]["spec"]["containers"]
+    lease = {"name": "RERANK_OPERATOR_LEASE", "value": "here/test-rerank-operator"}
+    assert lease in container["env"]
+    assert kinds["Role"]["metadata"]["namespace"] == "here"
+    assert kinds["Role"]["rules"][0]["resourceNames"] == ["test-rerank-operator"]
+
+
+def test_pod_monitor_is_made_when_asked_for() -> None:
+    wanted = ("podMonitor.enabled=true", "podMonitor.labels.release=prometheus")
+
+    settings = [part for value in wanted for part in ("--set", value)]
+    manifests = list(yaml.safe_load_all(helm("template", "test", CHART, *settings)))
+
+    (monitor,) = [manifest for manifest in manifests if manifest["kind"] == "PodMonitor"]
+    (deployment,) = [manifest for manifest in manifests if manifest["kind"] == "Deployment"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    assert monitor["spec"]["selector"] == deployment["spec"]["selector"]
+    assert {"name": "metrics", "containerPort": 8081} in container["ports"]
+    assert monitor["spec"]["podMetricsEndpoints"] == [{"port": "metrics"}]
+
+
 def test_roles_of_a_namespace_are_all_that_its_operator_needs(empty: ControlPlane) -> None:
     empty.kubectl("create", "namespace", "search")
     install(empty, "--set", "watchNamespaces={search}")
-    operator = OperatorProcess(empty, "--namespace=search")
+    operator = OperatorProcess(empty, "--namespace=search", lease=LEASE)
     operator.start()
     try:
         Objects(empty, "search").create()
@@ -115,4 +207,6 @@ def test_roles_of_a_namespace_are_all_that_its_operator_needs(empty: ControlPlan
 
     calls = [entry for entry in empty.calls(OPERATOR_USER) if "objectRef" in entry]
     assert {entry["annotations"]["authorization.k8s.io/decision"] for entry in calls} == {"allow"}
-    assert {entry["objectRef"].get("namespace") for entry in calls} == {"search"}
+    elsewhere = [entry for entry in calls if entry["objectRef"].get("namespace") != "search"]
+    assert {entry["objectRef"]["resource"] for entry in elsewhere} == {"leases"}
+    assert {entry["objectRef"]["namespace"] for entry in elsewhere} == {"rerank-system"}

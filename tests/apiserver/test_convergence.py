@@ -72,6 +72,27 @@ def test_changed_field_reaches_the_child_and_goes_again(demo: Objects, plane: Co
     eventually(lambda: demo.child("Deployment")["spec"] == original)
 
 
+def test_paused_keeps_the_children_and_resuming_brings_the_last_edit(
+    demo: Objects, plane: ControlPlane
+) -> None:
+    demo.create()
+    eventually(lambda: len(demo.writes()) >= 4)
+    before = len(demo.writes())
+    plane.patch(demo.path, {"spec": {"paused": True}})
+    for replicas in (2, 3, 4, 5, 6):
+        plane.patch(demo.path, {"spec": {"replicas": replicas}})
+    eventually(lambda: demo.get()["status"]["observedGeneration"] == 7)
+    assert demo.condition()["reason"] == "Paused"
+    assert demo.child("Deployment")["spec"]["replicas"] == 1
+    eventually(lambda: len(demo.writes()) > before)
+    assert set(demo.writes()[before:]) == {"patch rerankerservices/status/demo"}
+
+    plane.patch(demo.path, {"spec": {"paused": False}})
+
+    eventually(lambda: demo.child("Deployment")["spec"]["replicas"] == 6)
+    eventually(lambda: demo.condition()["reason"] != "Paused")
+
+
 def test_scale_goes_through_the_subresource(demo: Objects, plane: ControlPlane) -> None:
     demo.create()
 

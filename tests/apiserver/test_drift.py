@@ -9,16 +9,22 @@ import yaml
 from apiserver.controlplane import ControlPlane, eventually
 from apiserver.objects import Objects
 from apiserver.operator_process import OperatorProcess
-from rerank_operator.api import QUANTITY
+from rerank_operator.api.schema import QUANTITY
 from rerank_operator.drift import holds
 
-CHILDREN = ["ServiceAccount", "Service", "Deployment"]
+CHILDREN = ["ServiceAccount", "Service", "Deployment", "PodDisruptionBudget", "NetworkPolicy"]
+# What it takes to have them all.
+ALL: dict[str, Any] = {"replicas": 2, "networkPolicy": {"enabled": True}}
 
 OWNED_EDITS: list[tuple[str, dict[str, Any]]] = [
     ("ServiceAccount", {"automountServiceAccountToken": True}),
     ("Service", {"spec": {"selector": {"app.kubernetes.io/name": "other"}}}),
     ("Deployment", {"spec": {"replicas": 7}}),
     ("Deployment", {"spec": {"template": {"spec": {"enableServiceLinks": True}}}}),
+    ("PodDisruptionBudget", {"spec": {"maxUnavailable": 2}}),
+    ("PodDisruptionBudget", {"spec": {"unhealthyPodEvictionPolicy": "IfHealthyBudget"}}),
+    ("NetworkPolicy", {"spec": {"ingress": None}}),
+    ("NetworkPolicy", {"spec": {"ingress": [{}]}}),
     *[(kind, {"metadata": {"labels": {"rerank.dev/service": None}}}) for kind in CHILDREN],
     *[(kind, {"metadata": {"ownerReferences": None}}) for kind in CHILDREN],
     *[(kind, {"metadata": {"annotations": {"rerank.dev/applied-hash": "x"}}}) for kind in CHILDREN],
@@ -29,7 +35,7 @@ OWNED_EDITS: list[tuple[str, dict[str, Any]]] = [
 def test_edit_of_an_owned_field_is_put_back(
     demo: Objects, plane: ControlPlane, kind: str, edit: dict[str, Any]
 ) -> None:
-    demo.create()
+    demo.create(**ALL)
     before = intent(demo.child(kind))
 
     plane.patch(demo.children[kind], edit)
@@ -62,14 +68,37 @@ def test_edit_of_a_field_that_is_not_ours_is_kept(demo: Objects, plane: ControlP
     assert demo.child("Deployment")["spec"]["template"]["spec"]["priorityClassName"] == "high"
 
 
+def test_restart_for_a_rotated_secret_is_kept(demo: Objects, plane: ControlPlane) -> None:
+    demo.create(podTemplate={"annotations": {"mine": "1"}})
+    plane.kubectl("rollout", "restart", "deployment/demo", "-n", demo.namespace)
+
+    plane.patch(demo.path, {"spec": {"replicas": 2}})
+
+    eventually(lambda: demo.child("Deployment")["spec"]["replicas"] == 2)
+    annotations = demo.child("Deployment")["spec"]["template"]["metadata"]["annotations"]
+    assert set(annotations) == {"mine", "kubectl.kubernetes.io/restartedAt"}
+
+
 @pytest.mark.parametrize("kind", CHILDREN)
 def test_deleted_child_comes_back(demo: Objects, plane: ControlPlane, kind: str) -> None:
-    demo.create()
+    demo.create(**ALL)
     uid = demo.child(kind)["metadata"]["uid"]
 
     plane.delete(demo.children[kind])
 
     eventually(lambda: demo.child(kind).get("metadata", {}).get("uid") not in (uid, None))
+
+
+def test_pod_monitor_that_went_comes_back_with_the_next_listing(
+    demo: Objects, plane: ControlPlane, operator: OperatorProcess
+) -> None:
+    demo.create(monitoring={"podMonitor": True})
+    plane.delete(demo.children["PodMonitor"])
+
+    # The listing at the start of an operator is the same as that of every ten minutes.
+    operator.restart()
+
+    eventually(lambda: demo.child("PodMonitor"))
 
 
 def test_drift_while_the_operator_was_away_is_put_back(

@@ -1,6 +1,7 @@
 """The operator as a process: rights, namespaces, health, start and stop."""
 
 import re
+from typing import Any
 
 import yaml
 
@@ -8,37 +9,58 @@ from apiserver.controlplane import OPERATOR_USER, ControlPlane, eventually
 from apiserver.objects import Objects
 from apiserver.operator_process import OperatorProcess
 from builders import make_body
+from rerank_operator.names import CHILD_KINDS
+from rerank_operator.rights import Right, lease_rights, rights
+
+ROLES = "/apis/rbac.authorization.k8s.io/v1"
 
 
-def test_role_grants_what_is_used_and_nothing_else(demo: Objects, plane: ControlPlane) -> None:
-    demo.create()
-    role = plane.get("/apis/rbac.authorization.k8s.io/v1/clusterroles/rerank-operator")
+def test_roles_grant_what_is_used_and_nothing_else(demo: Objects, plane: ControlPlane) -> None:
+    demo.create(replicas=2, networkPolicy={"enabled": True}, monitoring={"podMonitor": True})
+    eventually(lambda: all(demo.child(kind) for kind in demo.children))
+    # Children that are no longer wanted may be of any kind: deleting them is a right as well.
+    for kind in CHILD_KINDS:
+        demo.copy(kind.name, "extra")
+    eventually(lambda: not any(plane.get(path) for path in demo.paths("extra").values()))
+    # What is not watched is not seen either, unless it was there for us.
+    plane.patch(demo.path, {"spec": {"monitoring": {"podMonitor": False}}})
+    eventually(lambda: not demo.child("PodMonitor"))
 
-    granted = {
-        (resource, verb)
-        for rule in role["rules"]
+    def used() -> set[Right]:
+        return {right for entry in plane.calls(OPERATOR_USER) for right in rights_of(entry)}
+
+    everywhere = granted(plane, f"{ROLES}/clusterroles/rerank-operator")
+    of_lease = granted(plane, f"{ROLES}/namespaces/rerank-system/roles/rerank-operator-lease")
+    eventually(lambda: used() == everywhere | of_lease)
+    assert everywhere == set(rights())
+    assert of_lease == set(lease_rights())
+
+
+def granted(plane: ControlPlane, path: str) -> set[Right]:
+    """Return the rights in a role."""
+    return {
+        Right(group, resource, verb)
+        for rule in plane.get(path)["rules"]
+        for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    calls = [entry for entry in plane.calls(OPERATOR_USER) if "objectRef" in entry]
-    used = {
-        (
-            "/".join(
-                entry["objectRef"][part]
-                for part in ("resource", "subresource")
-                if entry["objectRef"].get(part)
-            ),
-            entry["verb"],
-        )
-        for entry in calls
-    }
 
-    assert {entry["annotations"]["authorization.k8s.io/decision"] for entry in calls} == {"allow"}
-    assert used <= granted
-    # An apply that creates is checked for `create` too, and logged as a patch. Children that are
-    # no longer wanted may be of any kind.
-    unseen = {(kind, verb) for kind, verb in granted - used if verb not in ("create", "delete")}
-    assert unseen == set()
+
+def rights_of(entry: dict[str, Any]) -> set[Right]:
+    """Return what a call in the audit log took; the API server must have allowed it."""
+    assert entry["annotations"]["authorization.k8s.io/decision"] == "allow", entry
+    if "objectRef" not in entry:
+        return set()
+    reference = entry["objectRef"]
+    resource = "/".join(
+        reference[part] for part in ("resource", "subresource") if reference.get(part)
+    )
+    verbs = {entry["verb"]}
+    # An apply that creates is logged as a patch, and checked for both.
+    if entry["verb"] == "patch" and entry["responseStatus"]["code"] == 201:
+        verbs.add("create")
+    return {Right(reference.get("apiGroup", ""), resource, verb) for verb in verbs}
 
 
 def test_hundred_objects_at_once(

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from apiserver.controlplane import ControlPlane
+from apiserver.controlplane import ControlPlane, eventually
 from builders import make_body
+from fields import schema_paths
 
 SAMPLES = Path(__file__).parents[2] / "manifests" / "samples"
 MODEL = {"name": "org/model"}
@@ -31,18 +32,49 @@ def test_defaults_are_filled_in_at_every_depth(plane: ControlPlane, namespace: s
 
     path = f"/apis/rerank.dev/v1alpha1/namespaces/{namespace}/rerankerservices/demo"
     assert plane.get(path)["spec"] == {
-        "model": {"name": "Qwen/Qwen3-Reranker-0.6B", "family": "auto"},
+        "model": {
+            "name": "Qwen/Qwen3-Reranker-0.6B",
+            "family": "auto",
+            "strictName": False,
+            "trustRemoteCode": False,
+        },
         "engine": {
             "dtype": "auto",
             "maxModelLen": 4096,
             "tensorParallelSize": 1,
             "gpuMemoryUtilization": 0.9,
+            "scoreCheck": "warn",
         },
         "accelerator": {"resource": "nvidia.com/gpu"},
-        "resources": {"requests": {}, "limits": {}},
+        "resources": {},
         "replicas": 1,
+        "limits": {
+            "maxDocuments": 1000,
+            "maxDocumentChars": 100000,
+            "maxQueryChars": 20000,
+            "maxBodyBytes": 16777216,
+            "maxQueuedPairs": 4096,
+            "truncate": True,
+        },
         "drainSeconds": 60,
+        "auth": {},
+        "networkPolicy": {"enabled": False},
+        "monitoring": {"podMonitor": False},
+        "podTemplate": {},
+        "paused": False,
     }
+
+
+def test_explain_knows_every_field(plane: ControlPlane) -> None:
+    def explained() -> str:
+        return plane.kubectl("explain", "rerankerservice.spec", "--recursive")
+
+    names = {path.rpartition(".")[2].removesuffix("[]") for path in schema_paths()}
+
+    assert names <= set(eventually(explained, 30).split())
+    assert "so that a new one can come" in plane.kubectl(
+        "explain", "rerankerservice.spec.auth.tokenSecretRef"
+    )
 
 
 WRONG = [
@@ -54,19 +86,38 @@ WRONG = [
     ({"model": {"name": "org/../model"}}, "model.name is 'org/../model'"),
     ({"model": {"name": "/models/../etc"}}, "model.name is '/models/../etc'"),
     ({"model": {"name": "a/" + "b" * 300}}, "spec.model.name: Too long"),
-    ({"model": MODEL | {"revision": "a b"}}, "spec.model.revision"),
+    ({"model": MODEL | {"revision": "a b"}}, "model.revision is 'a b': write a branch"),
     ({"model": MODEL | {"family": "gpt"}}, "spec.model.family: Unsupported value"),
+    (
+        {"model": MODEL | {"hubEndpoint": "hub.example.com"}},
+        "model.hubEndpoint is 'hub.example.com': write a URL",
+    ),
+    (
+        {"model": MODEL | {"hubEndpoint": "https://user:secret@hub"}},
+        "spec.model.hubEndpoint",
+    ),
+    ({"model": MODEL | {"tokenSecretRef": {}}}, "spec.model.tokenSecretRef.name: Required"),
+    ({"auth": {"tokenSecretRef": {"name": "A b"}}}, "name is 'A b': write an object's name"),
+    ({"auth": {"tokenSecretRef": {"name": "a", "key": "a/b"}}}, "key is 'a/b': write letters"),
     ({"replicas": -1}, "spec.replicas"),
     ({"replicas": 100000}, "spec.replicas"),
     ({"replicas": "two"}, "spec.replicas"),
     ({"drainSeconds": -1}, "spec.drainSeconds"),
-    ({"image": "a b"}, "spec.image"),
+    ({"image": "a b"}, "image is 'a b': write an image without spaces"),
     ({"engine": {"dtype": "float16"}}, "spec.engine.dtype: Unsupported value"),
     ({"engine": {"maxModelLen": 0}}, "spec.engine.maxModelLen"),
     ({"engine": {"gpuMemoryUtilization": 1.5}}, "spec.engine.gpuMemoryUtilization"),
     ({"engine": {"tensorParallelSize": 0}}, "spec.engine.tensorParallelSize"),
     ({"engine": {"instruction": "x" * 5000}}, "spec.engine.instruction: Too long"),
-    ({"accelerator": {"resource": "gpu"}}, "spec.accelerator.resource"),
+    ({"engine": {"quantization": "int3"}}, "spec.engine.quantization: Unsupported value"),
+    ({"engine": {"scoreCheck": "off"}}, "spec.engine.scoreCheck: Unsupported value"),
+    *[
+        ({"engine": {"extraArgs": {name: sample}}}, f"engine.extraArgs.{name} is set: leave it out")
+        for name, sample in (("model", "x"), ("trust_remote_code", True), ("hf_overrides", {}))
+    ],
+    ({"engine": {"extraArgs": {"port": "80"}}}, "spec.engine.extraArgs.port"),
+    ({"engine": {"extraArgs": []}}, "spec.engine.extraArgs"),
+    ({"accelerator": {"resource": "gpu"}}, "accelerator.resource is 'gpu': write an extended"),
     (
         {"accelerator": {"count": 1}, "engine": {"tensorParallelSize": 2}},
         "accelerator.count is 1 but engine.tensorParallelSize is 2: raise count",
@@ -87,6 +138,88 @@ WRONG = [
     ({"resources": {"requests": {"cpu": -1}}}, "spec.resources.requests.cpu"),
     ({"resources": {"limits": {"cpu": "1e30"}}}, "spec.resources.limits.cpu"),
     ({"resources": {"limits": {"memory": "8Ei"}}}, "spec.resources.limits.memory"),
+    ({"limits": {"maxDocuments": 0}}, "spec.limits.maxDocuments"),
+    ({"limits": {"maxBodyBytes": 1}}, "spec.limits.maxBodyBytes"),
+    (
+        {"limits": {"maxQueuedPairs": 10}},
+        "limits.maxDocuments is 1000 but limits.maxQueuedPairs is 10",
+    ),
+    ({"limits": {"trustedProxies": ["10.0.0.1"]}}, "spec.limits.trustedProxies[0]"),
+    ({"limits": {"blockedPatterns": ["a\nb"]}}, "write it in one line, without spaces"),
+    ({"limits": {"blockedPatterns": [" a"]}}, "a pattern is ' a': write it in one line"),
+    ({"limits": {"blockedPatterns": [""]}}, "spec.limits.blockedPatterns[0]"),
+    ({"networkPolicy": {"from": [{}]}}, "an entry of networkPolicy.from names nobody"),
+    (
+        {"networkPolicy": {"from": [{"podSelector": {}, "ipBlock": {"cidr": "10.0.0.0/8"}}]}},
+        "pods and addresses at once: write ipBlock alone",
+    ),
+    ({"networkPolicy": {"from": [{"ipBlock": {"cidr": "all"}}]}}, "ipBlock.cidr"),
+    (
+        {"monitoring": {"labels": {"rerank.dev/service": "x"}}},
+        "monitoring.labels holds a key that the operator sets",
+    ),
+    (
+        {"podTemplate": {"labels": {"app.kubernetes.io/name": "x"}}},
+        "podTemplate.labels holds a key that the operator sets",
+    ),
+    ({"podTemplate": {"labels": {"a": "b c"}}}, "the label's value is 'b c': write letters"),
+    (
+        {"podTemplate": {"annotations": {"rerank.dev/applied-hash": "x"}}},
+        "podTemplate.annotations holds a key that the operator sets",
+    ),
+    (
+        {"podTemplate": {"env": [{"name": "RERANK_MODEL", "value": "x"}]}},
+        "podTemplate.env holds RERANK_MODEL, which the operator sets",
+    ),
+    (
+        {"podTemplate": {"env": [{"name": "A", "value": "x"}, {"name": "A", "value": "y"}]}},
+        "spec.podTemplate.env[1]: Duplicate value",
+    ),
+    (
+        {
+            "podTemplate": {
+                "env": [
+                    {"name": "A", "value": "x"}
+                    | {"valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+                ]
+            }
+        },
+        "A has both value and valueFrom: leave one of them out",
+    ),
+    ({"podTemplate": {"env": [{"name": "A", "valueFrom": {}}]}}, "valueFrom holds no source"),
+    (
+        {"podTemplate": {"volumes": [{"name": "home", "emptyDir": {}}]}},
+        "podTemplate.volumes holds home, which the operator uses: choose another name",
+    ),
+    ({"podTemplate": {"volumes": [{"name": "x"}]}}, "a volume holds no source"),
+    (
+        {"podTemplate": {"volumes": [{"name": "x", "hostPath": {"path": "/"}}]}},
+        'unknown field "spec.podTemplate.volumes[0].hostPath"',
+    ),
+    (
+        {"podTemplate": {"volumeMounts": [{"name": "x", "mountPath": "/x"}]}},
+        "names a volume that podTemplate.volumes does not hold: add it there",
+    ),
+    *[
+        (
+            {"podTemplate": {"volumeMounts": [{"name": "x", "mountPath": path}]}},
+            f"podTemplate.volumeMounts covers {path}, which the server uses",
+        )
+        for path in ("/dev/shm", "/dev", "/var/cache/rerank/hub", "/opt/server")
+    ],
+    (
+        {"podTemplate": {"volumeMounts": [{"name": "x", "mountPath": "/a/../b"}]}},
+        "mountPath is '/a/../b': write an absolute path",
+    ),
+    (
+        {"podTemplate": {"hostNetwork": True}},
+        'unknown field "spec.podTemplate.hostNetwork"',
+    ),
+    (
+        {"podTemplate": {"priorityClassName": "A b"}},
+        "podTemplate.priorityClassName is 'A b': write an object's name",
+    ),
+    ({"podTemplate": {"affinity": {"nodeAfinity": {}}}}, "nodeAfinity"),
     ({"modle": {}}, 'unknown field "spec.modle"'),
     ({"engine": {"maxLen": 5}}, 'unknown field "spec.engine.maxLen"'),
 ]
@@ -110,6 +243,11 @@ def test_mistake_is_refused_by_name(
         {"resources": {"requests": {"cpu": 1, "memory": "1.5Gi"}, "limits": {"cpu": "500m"}}},
         {"accelerator": {"resource": "nvidia.com/mig-1g.10gb", "count": 2}},
         {"replicas": 0},
+        {"engine": {"extraArgs": {"max_num_seqs": 8, "nested": {"a": [1, None]}}}},
+        {"model": MODEL | {"hubEndpoint": "http://[fd00::1]:8080/mirror/"}},
+        {"limits": {"blockedPatterns": [r"'\"\\d{3}$(x)"], "trustedProxies": ["fd00::/8"]}},
+        {"podTemplate": {"env": [{"name": "RERANK_LOG_LEVEL", "value": "debug"}]}},
+        {"podTemplate": {"labels": {"empty": ""}, "volumes": [{"name": "v", "emptyDir": {}}]}},
     ],
     ids=str,
 )

@@ -21,7 +21,7 @@ def ready(kube: Target, name: str, namespace: str) -> bool:
 
 def children(kube: Target, name: str, namespace: str) -> list[dict[str, Any]]:
     """Return what the operator made for an object, by its label."""
-    kinds = "deployments,services,serviceaccounts"
+    kinds = "deployments,services,serviceaccounts,poddisruptionbudgets,networkpolicies"
     where = [f"--namespace={namespace}", f"--selector=rerank.dev/service={name}"]
     found: list[dict[str, Any]] = kube.get(kinds, *where)["items"]
     return found

@@ -1,15 +1,18 @@
 """The HTTP contract, with a stand-in for vLLM."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from rerank_server.app import MAX_BODY_MIB, create_app
+from rerank_server.app import create_app
 from rerank_server.errors import ModelUnusable
 from rerank_server.metrics import Metrics
 from rerank_server.pipeline import Pipeline
+from rerank_server.settings import Settings
 from standin_engine import StandInEngine
 
 REQUEST = {"query": "bread", "documents": ["flour", "moon", "water"]}
@@ -21,8 +24,13 @@ def metrics() -> Metrics:
 
 
 @pytest.fixture
-def pipeline(metrics: Metrics) -> Pipeline:
-    return Pipeline(metrics)
+def settings() -> Settings:
+    return Settings(model="tiny")
+
+
+@pytest.fixture
+def pipeline(metrics: Metrics, settings: Settings) -> Pipeline:
+    return Pipeline(metrics, settings)
 
 
 @pytest.fixture
@@ -31,10 +39,12 @@ def engine(tiny_model: Path) -> StandInEngine:
 
 
 @pytest.fixture
-async def loading(pipeline: Pipeline, metrics: Metrics) -> AsyncIterator[httpx.AsyncClient]:
+async def loading(
+    pipeline: Pipeline, metrics: Metrics, settings: Settings
+) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a server whose model is not there yet."""
     transport = httpx.ASGITransport(
-        create_app(pipeline, metrics, "tiny"), raise_app_exceptions=False
+        create_app(pipeline, metrics, settings), raise_app_exceptions=False
     )
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
         yield client
@@ -135,7 +145,7 @@ def assert_too_large(response: httpx.Response) -> None:
     assert response.status_code == 413
     assert error["error_type"] == "too_large"
     assert error["error"] == error["message"] == error["detail"]
-    assert f"{MAX_BODY_MIB} MiB" in error["error"]
+    assert "16,777,216 bytes" in error["error"]
 
 
 async def test_too_large_body_is_not_read_to_its_end(client: httpx.AsyncClient) -> None:
@@ -144,7 +154,7 @@ async def test_too_large_body_is_not_read_to_its_end(client: httpx.AsyncClient) 
     response = await client.post("/rerank", content=upload)
 
     assert_too_large(response)
-    assert upload.sent <= MAX_BODY_MIB + 2
+    assert upload.sent <= 16 + 2
 
 
 async def test_announced_too_large_body_is_not_read_at_all(client: httpx.AsyncClient) -> None:
@@ -157,13 +167,21 @@ async def test_announced_too_large_body_is_not_read_at_all(client: httpx.AsyncCl
     assert upload.sent == 0
 
 
+async def test_bodies_leave_no_count_behind(client: httpx.AsyncClient) -> None:
+    body = b'{"query": "q", "documents": "d"}'.ljust(2**20)
+
+    statuses = {(await client.post("/rerank", content=body)).status_code for _ in range(300)}
+
+    assert statuses == {200}
+
+
 @pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 413)])
 async def test_body_may_be_as_large_as_the_limit(
     more: int, status: int, client: httpx.AsyncClient
 ) -> None:
     body = b'{"query": "q", "documents": "d"}'
 
-    response = await client.post("/rerank", content=body.ljust(MAX_BODY_MIB * 2**20 + more))
+    response = await client.post("/rerank", content=body.ljust(16 * 2**20 + more))
 
     assert response.status_code == status
 
@@ -171,12 +189,24 @@ async def test_body_may_be_as_large_as_the_limit(
 async def test_engine_failure_says_nothing_of_the_inside(
     client: httpx.AsyncClient, engine: StandInEngine
 ) -> None:
-    engine.alive = False
+    engine.broken = True
 
     response = await client.post("/rerank", json=REQUEST)
 
     assert response.status_code == 500
     assert response.json()["error"] == "internal error"
+    assert "secret" not in response.text
+
+
+async def test_request_to_a_dead_engine_is_one_for_another_server(
+    client: httpx.AsyncClient, engine: StandInEngine
+) -> None:
+    engine.alive = False
+
+    response = await client.post("/rerank", json=REQUEST)
+
+    assert response.status_code == 503
+    assert int(response.headers["Retry-After"]) > 0
     assert "secret" not in response.text
 
 
@@ -259,3 +289,57 @@ async def test_failed_request_leaves_the_queue(
     await client.post("/rerank", json=REQUEST)
 
     assert metric((await client.get("/metrics")).text, "rerank_queue_depth") == 0
+
+
+async def test_request_cut_off_at_the_end_of_a_drain_is_counted_as_it_was_answered(
+    client: httpx.AsyncClient, engine: StandInEngine, metrics: Metrics
+) -> None:
+    engine.running.clear()
+    engine.entered.clear()
+    request = asyncio.create_task(client.post("/rerank", json=REQUEST))
+    await engine.entered.wait()
+
+    # As uvicorn does; the answer is 503.
+    request.cancel()
+    await asyncio.wait({request})
+
+    count = metrics.registry.get_sample_value
+    assert count("rerank_requests_total", {"code": "503"}) == 1
+    assert count("rerank_refused_requests_total", {"error_type": "not_ready"}) == 1
+    assert count("rerank_requests_total", {"code": "500"}) is None
+
+
+async def test_deadline_counts_from_the_arrival_of_the_request(client: httpx.AsyncClient) -> None:
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b'{"query": "bread", '
+        await asyncio.sleep(0.3)
+        yield b'"documents": ["flour"]}'
+
+    response = await client.post("/rerank", content=slowly(), headers={"X-Request-Timeout": "0.2"})
+
+    assert response.status_code == 504
+    assert response.json()["error_type"] == "deadline_exceeded"
+
+
+async def test_request_that_waits_does_not_keep_its_body(
+    client: httpx.AsyncClient, engine: StandInEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freed = asyncio.Event()
+
+    class Watched(bytes):
+        def __del__(self) -> None:
+            freed.set()
+
+    async def body(*_: object) -> bytes:
+        return Watched(json.dumps(REQUEST).encode())
+
+    monkeypatch.setattr("rerank_server.app._body", body)
+    engine.running.clear()
+    engine.entered.clear()
+
+    request = asyncio.create_task(client.post("/rerank"))
+    await engine.entered.wait()
+
+    assert freed.is_set()
+    engine.running.set()
+    assert (await request).status_code == 200

@@ -1,23 +1,27 @@
 import json
+from typing import Any
 
 import pytest
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.dynamic import DynamicClient
 
-from rerank_operator.cluster import Cluster
+from rerank_operator.cluster import LEAST_WRITE_SECONDS, Cluster, Fence
 from rerank_operator.errors import NotFound, Refused, Unavailable
 from rerank_operator.names import DEPLOYMENTS, RERANKERS, SERVICES
 
 
 class Client(DynamicClient):
-    """Notes the path of each request and fails with one status."""
+    """Notes path, time limits and parameters of each request, and fails with one status."""
 
     def __init__(self, status: int) -> None:
         self.status = status
         self.paths: list[str] = []
+        self.limits: list[tuple[float, object]] = []
 
-    async def request(self, method: str, path: str, **_: object) -> object:
+    async def request(self, method: str, path: str, **arguments: Any) -> object:
         self.paths.append(f"{method} {path}")
+        timeout = arguments["_request_timeout"]
+        self.limits.append((timeout.total, arguments.get("query_params")))
         error = ApiException(status=self.status, body=json.dumps({"message": "no"}))
         raise error
 
@@ -69,3 +73,74 @@ async def test_paths_are_those_of_core_and_named_groups() -> None:
         "get /apis/apps/v1/namespaces/search/deployments/demo",
         "patch /apis/rerank.dev/v1alpha1/namespaces/search/rerankerservices/demo/status",
     ]
+
+
+class Clock:
+    """Stands until it is set."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_fence_that_was_never_moved_lets_nothing_but_reading_through() -> None:
+    client = Client(404)
+    cluster = Cluster(client, Fence())
+
+    for write in (
+        cluster.apply(SERVICES, MANIFEST),
+        cluster.apply_status(RERANKERS, MANIFEST),
+        cluster.delete(SERVICES, MANIFEST),
+    ):
+        with pytest.raises(Unavailable, match="held back"):
+            await write
+    await cluster.get(SERVICES, "search", "demo")
+
+    assert client.paths == ["get /api/v1/namespaces/search/services/demo"]
+
+
+async def test_write_gets_no_more_time_than_the_fence_leaves_on_either_side() -> None:
+    clock = Clock()
+    fence = Fence(clock)
+    client = Client(404)
+    fence.move(begin_before=110, end_before=114)
+
+    clock.now = 109.5
+    await Cluster(client, fence).delete(SERVICES, MANIFEST)
+
+    assert client.limits == [(4.5, [("timeout", "4s")])]
+
+
+def test_fence_shuts_by_itself_and_at_once_when_told() -> None:
+    clock = Clock()
+    fence = Fence(clock)
+    fence.move(begin_before=110, end_before=114)
+    assert fence.is_open()
+
+    clock.now = 110
+    assert not fence.is_open()
+
+    fence.move(begin_before=120, end_before=110 + LEAST_WRITE_SECONDS / 2)
+    assert not fence.is_open()
+
+    fence.move(begin_before=120, end_before=124)
+    fence.shut()
+    assert not fence.is_open()
+
+
+async def test_lease_is_created_or_replaced_in_the_version_that_was_read() -> None:
+    client = Client(409)
+    cluster = Cluster(client, Fence())
+    lease = {"metadata": {"name": "operator", "namespace": "rerank-system"}}
+    read = {"metadata": lease["metadata"] | {"resourceVersion": "5"}}
+
+    for manifest in (lease, read):
+        with pytest.raises(Unavailable):
+            await cluster.write_lease(manifest, seconds=3)
+
+    assert client.paths == [
+        "post /apis/coordination.k8s.io/v1/namespaces/rerank-system/leases",
+        "put /apis/coordination.k8s.io/v1/namespaces/rerank-system/leases/operator",
+    ]
+    assert client.limits == [(3, None), (3, None)]

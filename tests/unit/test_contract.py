@@ -1,33 +1,23 @@
 """What the operator sets is what the server reads."""
 
-from typing import Any, cast
+from collections.abc import Iterator
+from typing import Any, cast, get_args
 
 import pytest
 
 from builders import make_reranker
-from rerank_operator.resources.deployment import build_deployment, environment
+from fields import leaves, spec_schema, spec_with
+from rerank_operator.api.engine import RESERVED_ARGUMENTS
+from rerank_operator.api.model import Family
+from rerank_operator.api.variables import RESERVED_VARIABLES
+from rerank_operator.resources.deployment import build_deployment
+from rerank_operator.resources.environment import environment
 from rerank_operator.settings import Settings
+from rerank_server import settings
 from rerank_server.app import create_app
+from rerank_server.families import FAMILIES
 from rerank_server.settings import PREFIX, read_settings
 from rerank_server.settings import Settings as ServerSettings
-
-ALL_FIELDS = {
-    "model": {
-        "name": "org/model",
-        "revision": "v1",
-        "servedName": "served",
-        "family": "qwen3-reranker",
-    },
-    "engine": {
-        "dtype": "float32",
-        "maxModelLen": 512,
-        "tensorParallelSize": 2,
-        "gpuMemoryUtilization": 0.5,
-        "enforceEager": True,
-        "instruction": "Find the answer",
-    },
-    "drainSeconds": 7,
-}
 
 
 def contract(**spec: object) -> dict[str, str]:
@@ -35,34 +25,119 @@ def contract(**spec: object) -> dict[str, str]:
     return {name: value for name, value in values.items() if name.startswith(PREFIX)}
 
 
-def test_every_variable_is_a_setting_of_the_server() -> None:
-    settings = {f"{PREFIX}{name.upper()}" for name in ServerSettings.model_fields}
-
-    assert set(contract(**ALL_FIELDS)) <= settings
-
-
-def test_server_reads_every_value_as_it_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in contract(**ALL_FIELDS).items():
-        monkeypatch.setenv(name, value)
-
-    read = read_settings([])
-
-    unused = {"log_level", "quantization", "trust_remote_code", "engine_args"}
-    assert read.model_dump(exclude=unused) == {
-        "model": "org/model",
+# As the server's settings have them.
+READ = {
+    "model": "org/model",
+    "revision": "v1",
+    "served_name": "served",
+    "strict_model_name": True,
+    "family": "qwen3-reranker",
+    "trust_remote_code": True,
+    "dtype": "float32",
+    "quantization": "awq",
+    "max_model_len": 512,
+    "tensor_parallel_size": 2,
+    "gpu_memory_utilization": 0.5,
+    "enforce_eager": True,
+    "instruction": "Find the answer",
+    "score_check": "enforce",
+    "engine_args": {"max_num_seqs": 8, "enable_prefix_caching": False},
+    "max_documents": 10,
+    "max_document_chars": 11,
+    "max_query_chars": 12,
+    "max_body_bytes": 2048,
+    "max_queued_pairs": 14,
+    "requests_per_minute_per_client": 15,
+    "trusted_proxies": ["10.0.0.0/8", "fd00::/8"],
+    "blocked_patterns": ["(?i)secret, or", r"\$\d+$"],
+    "truncate": False,
+    "drain_seconds": 7,
+    "host": "0.0.0.0",
+    "port": 8080,
+}
+ALL_FIELDS = {
+    "model": {
+        "name": "org/model",
         "revision": "v1",
-        "served_name": "served",
+        "servedName": "served",
+        "strictName": True,
         "family": "qwen3-reranker",
+        "trustRemoteCode": True,
+    },
+    "engine": {
         "dtype": "float32",
-        "max_model_len": 512,
-        "tensor_parallel_size": 2,
-        "gpu_memory_utilization": 0.5,
-        "enforce_eager": True,
+        "quantization": "awq",
+        "maxModelLen": 512,
+        "tensorParallelSize": 2,
+        "gpuMemoryUtilization": 0.5,
+        "enforceEager": True,
         "instruction": "Find the answer",
-        "host": "0.0.0.0",
-        "port": 8080,
-        "drain_seconds": 7,
-    }
+        "scoreCheck": "enforce",
+        "extraArgs": {"max_num_seqs": 8, "enable_prefix_caching": False},
+    },
+    "limits": {
+        "maxDocuments": 10,
+        "maxDocumentChars": 11,
+        "maxQueryChars": 12,
+        "maxBodyBytes": 2048,
+        "maxQueuedPairs": 14,
+        "requestsPerMinutePerClient": 15,
+        "trustedProxies": ["10.1.2.3/8", "fd00::/8"],
+        "blockedPatterns": ["(?i)secret, or", r"\$\d+$"],
+        "truncate": False,
+    },
+    "drainSeconds": 7,
+}
+OURS = [name for name in RESERVED_VARIABLES if name.startswith(PREFIX)]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_variable_is_a_setting_of_the_server(name: str) -> None:
+    assert name.removeprefix(PREFIX).lower() in ServerSettings.model_fields
+
+
+def test_every_variable_is_tried_below() -> None:
+    tried = {f"{PREFIX}{name.upper()}" for name in READ}
+
+    assert tried | {"RERANK_API_TOKEN"} == set(OURS)
+
+
+@pytest.mark.parametrize("name", READ)
+def test_server_reads_the_value_as_it_was_meant(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    variables = contract(**ALL_FIELDS)
+    monkeypatch.setenv("RERANK_MODEL", variables["RERANK_MODEL"])
+    monkeypatch.setenv(f"{PREFIX}{name.upper()}", variables[f"{PREFIX}{name.upper()}"])
+
+    read = read_settings([]).model_dump(mode="json")
+
+    assert read[name] == READ[name]
+
+
+def choices() -> Iterator[tuple[str, Any]]:
+    """Yield each field that has bounds or choices, with the values at its ends."""
+    for path, node in leaves(spec_schema()):
+        if "[]" in path:
+            continue
+        ends = [node[bound] for bound in ("minimum", "maximum") if bound in node]
+        yield from ((path, value) for value in [*ends, *node.get("enum", [])])
+
+
+@pytest.mark.parametrize(("path", "value"), list(choices()))
+def test_server_takes_whatever_the_schema_lets_through(
+    monkeypatch: pytest.MonkeyPatch, path: str, value: Any
+) -> None:
+    for name, text in contract(**spec_with(path, value)).items():
+        monkeypatch.setenv(name, text)
+
+    read_settings([])
+
+
+def test_families_are_those_of_the_server() -> None:
+    assert set(get_args(Family)) == {"auto", *FAMILIES}
+
+
+def test_engine_arguments_that_the_server_refuses_are_refused_by_the_schema() -> None:
+    assert set(vars(settings)["RESERVED"]) <= set(RESERVED_ARGUMENTS)
 
 
 def test_smallest_object_leaves_the_server_its_own_defaults(
@@ -79,7 +154,7 @@ def test_smallest_object_leaves_the_server_its_own_defaults(
 
 def test_probes_ask_for_paths_that_the_server_has() -> None:
     # The routes are there without a pipeline; only answering needs one.
-    app = create_app(cast(Any, None), cast(Any, None), "model")
+    app = create_app(cast(Any, None), cast(Any, None), ServerSettings(model="m"))
     container = build_deployment(make_reranker(), Settings())["spec"]["template"]["spec"][
         "containers"
     ][0]

@@ -22,6 +22,10 @@ CONTAINER = {"name": "server", "image": "a:1", "env": [{"name": "A", "value": "1
             {"volumeMounts": [{"mountPath": "/b", "name": "x"}, {"mountPath": "/a", "name": "y"}]},
             {"volumeMounts": [{"mountPath": "/a", "name": "y"}]},
         ),
+        (
+            {"volumeMounts": [{"mountPath": "/b", "name": "x"}, {"mountPath": "/a", "name": "x"}]},
+            {"volumeMounts": [{"mountPath": "/a", "name": "x"}, {"mountPath": "/b", "name": "x"}]},
+        ),
     ],
 )
 def test_additions_and_other_spellings_are_no_drift(observed: Any, wanted: Any) -> None:

@@ -1,6 +1,7 @@
 """Generated files are current; `make generate` makes them so."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -30,6 +31,21 @@ def test_crd_of_the_chart_is_the_same_behind_its_switch() -> None:
     assert "".join(lines) == (ROOT / "manifests" / "crd.yaml").read_text()
 
 
+def test_reference_is_the_one_of_the_models() -> None:
+    printed = subprocess.run(
+        [sys.executable, ROOT / "tools" / "reference.py"],
+        env={"PYTHONPATH": str(ROOT / "operator")},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+    assert printed == (ROOT / "docs" / "reference.md").read_text()
+    links = set(re.findall(r"\(#([^)]+)\)", printed))
+    headings = [line[3:].lower() for line in printed.splitlines() if line.startswith("## ")]
+    assert links <= {re.sub(r"[^a-z0-9_-]", "", heading) for heading in headings}
+
+
 def test_schema_of_the_values_is_the_one_of_the_values() -> None:
     printed = subprocess.run(
         [sys.executable, ROOT / "tools" / "values_schema.py", CHART / "values.yaml"],
@@ -39,6 +55,20 @@ def test_schema_of_the_values_is_the_one_of_the_values() -> None:
     ).stdout
 
     assert json.loads(printed) == json.loads((CHART / "values.schema.json").read_text())
+
+
+def test_tables_of_the_server_are_those_of_its_settings_and_metrics() -> None:
+    document = ROOT / "docs" / "server.md"
+
+    printed = subprocess.run(
+        [sys.executable, ROOT / "tools" / "server_tables.py", document],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "server")},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+    assert printed == document.read_text()
 
 
 @pytest.mark.parametrize("field", ["version", "appVersion"])
@@ -57,6 +87,18 @@ def test_gpu_image_has_the_vllm_that_the_tests_run() -> None:
 
     assert len(of_tests) == 1
     assert of_image == of_tests
+
+
+def test_clients_in_the_documentation_are_those_that_the_tests_run() -> None:
+    rows = re.findall(
+        r"^\| `([a-z-]+)`.*?\| ([0-9.]+) \|", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE
+    )
+    locked = re.findall(
+        r"^([a-z-]+)==(\S+)", (ROOT / "requirements" / "clients.txt").read_text(), re.MULTILINE
+    )
+
+    assert len(rows) >= 20
+    assert set(rows) <= set(locked)
 
 
 def test_every_value_has_a_comment_above_it() -> None:
@@ -85,5 +127,8 @@ def test_manifest_runs_the_operator_of_this_version() -> None:
         "ServiceAccount",
         "ClusterRole",
         "ClusterRoleBinding",
+        "Role",
+        "RoleBinding",
+        "PodDisruptionBudget",
         "Deployment",
     }

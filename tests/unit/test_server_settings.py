@@ -99,6 +99,86 @@ def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "read"),
+    [
+        ("TRUSTED_PROXIES", "10.0.0.0/8, ::1", ("10.0.0.0/8", "::1/128")),
+        (
+            "CORS_ORIGINS",
+            "https://a.example.com,http://b:8080",
+            ("https://a.example.com", "http://b:8080"),
+        ),
+        ("CORS_ORIGINS", "*", ("*",)),
+        ("BLOCKED_PATTERNS", "a{1,3}\n\n(?i)b, c\n", ("a{1,3}", "(?i)b, c")),
+    ],
+)
+def test_list_is_one_variable_or_several_flags(
+    name: str, value: str, read: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field = name.lower()
+    flag = f"--{field.replace('_', '-')}"
+
+    from_flags = read_settings(["--model", "m", *(part for one in read for part in (flag, one))])
+    monkeypatch.setenv(f"RERANK_{name}", value)
+    from_variable = read_settings(["--model", "m"])
+
+    assert getattr(from_variable, field) == getattr(from_flags, field) == read
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("RERANK_TRUSTED_PROXIES", "10.0.0.1/8", "has host bits set"),
+        ("RERANK_TRUSTED_PROXIES", "*", "does not appear to be an IPv4 or IPv6 network"),
+        ("RERANK_TRUSTED_PROXIES", "proxy.example.com", "does not appear to be"),
+        ("RERANK_CORS_ORIGINS", "https://a.example.com/", "an origin is scheme://host"),
+        ("RERANK_CORS_ORIGINS", "a.example.com", "an origin is scheme://host"),
+        ("RERANK_BLOCKED_PATTERNS", "fine\na(b", "'a(b' is no regular expression"),
+        ("RERANK_REQUESTS_PER_MINUTE_PER_CLIENT", "0", "greater than or equal to 1"),
+        ("RERANK_API_TOKEN", "", "Give a token, or unset the variable"),
+        ("RERANK_API_TOKEN", " \n", "Give a token, or unset the variable"),
+    ],
+)
+def test_what_would_guard_nothing_is_refused(
+    variable: str,
+    value: str,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(SystemExit, match="2"):
+        read_settings(["--model", "m"])
+
+    [line] = capsys.readouterr().err.splitlines()
+    assert variable in line
+    assert words in line
+
+
+def test_token_is_shown_nowhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RERANK_API_TOKEN", "canary\n canary2 \n")
+
+    settings = read_settings(["--model", "m"])
+    with pytest.raises(SystemExit):
+        read_settings(["--port", "canary-free"])
+    with pytest.raises(SystemExit):
+        read_settings(["--help"])
+
+    shown = capsys.readouterr()
+    assert settings.tokens == ["canary", "canary2"]
+    assert "canary2" not in f"{settings!r} {settings} {shown.out} {shown.err}"
+
+
+def test_unknown_flag_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        read_settings(["--model", "m", "--max-modellen", "3"])
+
+    assert "--max-modellen" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("name", "remedy"),
     [
         ("max_model_len", "set RERANK_MAX_MODEL_LEN"),

@@ -15,9 +15,9 @@ NONE = {"updatedReplicas": 1, "readyReplicas": 0, "availableReplicas": 0}
 def condition(
     name: str, deployment: Manifest | None = None, *pods: Manifest, **arguments: Any
 ) -> Condition:
-    problem = arguments.pop("problem", None)
+    problems = arguments.pop("problems", {})
     status = build_status(
-        make_reranker(**arguments), deployment, None, pods, problem, RerankerServiceStatus(), NOW
+        make_reranker(**arguments), deployment, None, pods, problems, RerankerServiceStatus(), NOW
     )
     return {found.type: found for found in status.conditions}[name]
 
@@ -85,6 +85,92 @@ def ended(reason: str = "Error", message: str = "") -> Manifest:
 )
 def test_reason_comes_from_the_pod(reason: str, pod: Manifest) -> None:
     assert ready(make_deployment(**NONE), pod).reason == reason
+
+
+SECRET = {"tokenSecretRef": {"name": "api", "key": "k"}}
+USER_VARIABLE = {
+    "env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "mine", "key": "k"}}}]
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "told", "spec"),
+    [
+        (
+            'secret "api" not found',
+            "there is no Secret api (spec.auth.tokenSecretRef reads its key k): create it",
+            {"auth": SECRET},
+        ),
+        (
+            "couldn't find key k in Secret search/api",
+            "Secret api has no key k (spec.auth.tokenSecretRef reads its key k): create it",
+            {"auth": SECRET},
+        ),
+        (
+            'secret "mine" not found',
+            "there is no Secret mine (spec.podTemplate.env A reads its key k): create it",
+            {"podTemplate": USER_VARIABLE},
+        ),
+        ('secret "gone" not found', "there is no Secret gone: create it", {}),
+    ],
+)
+def test_missing_secret_is_told_by_name_key_and_field(
+    words: str, told: str, spec: dict[str, Any]
+) -> None:
+    pod = make_pod({"waiting": {"reason": "CreateContainerConfigError", "message": words}})
+
+    found = ready(make_deployment(**NONE), pod, **spec)
+
+    assert found.reason == names.SECRET_NOT_FOUND
+    assert told in found.message
+    assert found.message.endswith("create it, and the pod starts by itself")
+
+
+def test_missing_config_map_is_told_in_the_kubelets_words() -> None:
+    words = 'configmap "c" not found'
+    pod = make_pod({"waiting": {"reason": "CreateContainerConfigError", "message": words}})
+
+    found = ready(make_deployment(**NONE), pod)
+
+    assert found.reason == names.CONTAINER_REFUSED
+    assert words in found.message
+
+
+def test_paused_is_never_ready_and_tells_what_serves() -> None:
+    deployment = make_deployment(2)
+
+    found = ready(deployment, replicas=2, paused=True)
+
+    assert (found.status, found.reason) == ("False", names.PAUSED)
+    assert "2 pods answer" in found.message
+    assert condition(names.AVAILABLE, deployment, replicas=2, paused=True).status == "True"
+
+
+WANTED = {"podMonitor": True}
+
+
+def test_service_without_its_pod_monitor_is_ready_and_says_so() -> None:
+    problems = {names.POD_MONITORS: Finding(names.POD_MONITOR_MISSING, "install it")}
+    arguments = {"problems": problems, "monitoring": WANTED}
+
+    monitored = condition(names.MONITORED, make_deployment(), **arguments)
+
+    assert (monitored.status, monitored.reason) == ("False", names.POD_MONITOR_MISSING)
+    assert ready(make_deployment(), **arguments).status == "True"
+
+
+def test_condition_that_is_no_longer_asked_for_goes() -> None:
+    def types(current: RerankerServiceStatus, **spec: Any) -> list[str]:
+        reranker = make_reranker(**spec)
+        return [c.type for c in status_of(reranker, current).conditions]
+
+    def status_of(reranker: Any, current: RerankerServiceStatus) -> RerankerServiceStatus:
+        return build_status(reranker, make_deployment(), None, [], {}, current, NOW)
+
+    before = status_of(make_reranker(monitoring=WANTED), RerankerServiceStatus())
+
+    assert types(before, monitoring=WANTED) == ["Available", "Monitored", "Ready"]
+    assert types(before) == ["Available", "Ready"]
 
 
 def test_pods_of_an_earlier_template_do_not_explain_the_latest() -> None:
@@ -187,7 +273,9 @@ def test_missed_deadline_is_a_stuck_rollout() -> None:
 def test_problem_with_the_children_comes_first() -> None:
     problem = Finding(names.NAME_CONFLICT, "Service demo exists")
 
-    assert ready(make_deployment(), problem=problem).reason == names.NAME_CONFLICT
+    found = ready(make_deployment(), problems={names.SERVICES: problem})
+
+    assert found.reason == names.NAME_CONFLICT
 
 
 def test_new_message_keeps_the_transition_time() -> None:
@@ -211,7 +299,7 @@ def test_new_status_moves_the_transition_time() -> None:
 
 
 def test_scale_always_finds_its_numbers() -> None:
-    status = build_status(make_reranker(), None, None, [], None, RerankerServiceStatus(), NOW)
+    status = build_status(make_reranker(), None, None, [], {}, RerankerServiceStatus(), NOW)
 
     written = status.model_dump(by_alias=True, exclude_none=True)
     assert written["replicas"] == 0
@@ -220,14 +308,14 @@ def test_scale_always_finds_its_numbers() -> None:
 
 @pytest.mark.parametrize(("service", "url"), [({}, "http://demo.search.svc"), (None, "")])
 def test_url_is_told_once_its_service_is_there(service: Manifest | None, url: str) -> None:
-    status = build_status(make_reranker(), None, service, [], None, RerankerServiceStatus(), NOW)
+    status = build_status(make_reranker(), None, service, [], {}, RerankerServiceStatus(), NOW)
 
     assert status.url == url
 
 
 def test_unreadable_spec_keeps_the_facts_and_is_not_ready() -> None:
     current = build_status(
-        make_reranker(), make_deployment(), None, [], None, RerankerServiceStatus(), NOW
+        make_reranker(), make_deployment(), None, [], {}, RerankerServiceStatus(), NOW
     )
 
     status = invalid_status(2, "spec.replicas: wrong", current, NOW)

@@ -1,8 +1,9 @@
+import json
 from typing import Any
 
 from builders import make_body
 from rerank_operator.api import Manifest
-from rerank_operator.names import OWNER_LABEL, RERANKERS, SERVICES
+from rerank_operator.names import OWNER_LABEL, RERANKERS, SERVICES, Kind
 from rerank_operator.store import Key, Store
 
 KEY = Key("search", "demo")
@@ -23,6 +24,13 @@ def service(version: int, owner: str | None = "demo", **metadata: Any) -> Manife
         },
         "spec": {},
     }
+
+
+def listed(store: Store, kind: Kind, version: int) -> set[Key]:
+    """Take in a listing without objects."""
+    listing = store.listing(kind)
+    listing.take([], version)
+    return listing.end()
 
 
 def test_object_and_its_children_share_a_key() -> None:
@@ -73,7 +81,9 @@ def test_listing_does_not_bring_back_what_was_deleted_meanwhile() -> None:
     store.put(service(1))
     store.put(service(3), deleted=True)
 
-    store.replace(SERVICES, [service(1)], version=2)
+    listing = store.listing(SERVICES)
+    listing.take([service(1)], version=2)
+    listing.end()
 
     assert store.children(KEY) == []
 
@@ -82,7 +92,7 @@ def test_listing_drops_what_went_without_an_event() -> None:
     store = Store()
     store.put(service(1))
 
-    assert store.replace(SERVICES, [], version=2) == {KEY}
+    assert listed(store, SERVICES, version=2) == {KEY}
     assert store.children(KEY) == []
 
 
@@ -90,7 +100,7 @@ def test_listing_keeps_what_is_newer_than_itself() -> None:
     store = Store()
     store.put(service(3))
 
-    assert store.replace(SERVICES, [], version=2) == set()
+    assert listed(store, SERVICES, version=2) == set()
     assert store.children(KEY)
 
 
@@ -98,7 +108,7 @@ def test_listing_of_one_kind_leaves_the_others() -> None:
     store = Store()
     store.put(service(1))
 
-    store.replace(RERANKERS, [], version=2)
+    listed(store, RERANKERS, version=2)
 
     assert store.children(KEY)
 
@@ -123,3 +133,37 @@ def test_nothing_is_left_of_an_object_that_went() -> None:
 
     assert store.reranker(KEY) is None
     assert store.keys() == set()
+
+
+def test_listing_in_pages_keeps_what_any_page_held() -> None:
+    store = Store()
+    listing = store.listing(SERVICES)
+
+    listing.take([service(1)], version=2)
+    listing.take([service(1, name="other")], version=2)
+    listing.end()
+
+    assert len(store.children(KEY)) == 2
+
+
+def test_of_several_listings_the_oldest_counts() -> None:
+    store = Store()
+    store.put(service(3))
+    listing = store.listing(SERVICES)
+
+    listing.take([], version=5)
+    listing.take([], version=2)
+
+    assert listing.end() == set()
+    assert store.children(KEY)
+
+
+def test_strings_that_are_equal_are_kept_once() -> None:
+    store = Store()
+    for name in ("demo", "other"):
+        store.put(json.loads(json.dumps(service(1, name=name) | {"spec": {"type": "ClusterIP"}})))
+
+    first, second = store.children(KEY)
+
+    assert first["spec"]["type"] is second["spec"]["type"]
+    assert [id(key) for key in first] == [id(key) for key in second]

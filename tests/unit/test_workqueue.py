@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from rerank_operator.metrics import Metrics
 from rerank_operator.workqueue import WorkQueue
 
 
@@ -142,3 +143,56 @@ async def test_oldest_call_is_measured() -> None:
         await work.until(1)
         await asyncio.sleep(0)
         assert queue.longest_running_seconds() > 0
+
+
+async def test_drained_queue_ends_what_runs_and_begins_nothing() -> None:
+    work = Work()
+    work.gate.clear()
+    queue = WorkQueue(work)
+    queue.add("a")
+
+    async with running(queue, workers=1):
+        await work.until(1)
+        queue.add("b")
+        assert not await queue.drain(0.01)
+        work.gate.set()
+        assert await queue.drain(5)
+
+    assert work.calls == ["a"]
+
+
+async def test_queue_that_never_ran_is_drained() -> None:
+    queue = WorkQueue(Work())
+    queue.add("a")
+
+    assert await queue.drain(5)
+
+
+async def test_keys_passes_and_retries_are_counted() -> None:
+    metrics = Metrics()
+    work = Work(lambda key, call: call == 2)
+    queue = WorkQueue(work, base_seconds=0.01, metrics=metrics)
+    queue.add("a")
+    queue.add("a")
+
+    async with running(queue):
+        await work.until(2)
+        await queue.drain(5)
+
+        values = {
+            name: metrics.registry.get_sample_value(name, labels)
+            for name, labels in [
+                ("workqueue_adds_total", {"name": "rerankerservice"}),
+                ("workqueue_retries_total", {"name": "rerankerservice"}),
+                ("workqueue_depth", {"name": "rerankerservice"}),
+                ("workqueue_queue_duration_seconds_count", {"name": "rerankerservice"}),
+                ("workqueue_work_duration_seconds_count", {"name": "rerankerservice"}),
+                ("controller_runtime_active_workers", {"controller": "rerankerservice"}),
+                ("controller_runtime_reconcile_errors_total", {"controller": "rerankerservice"}),
+                (
+                    "controller_runtime_reconcile_time_seconds_count",
+                    {"controller": "rerankerservice"},
+                ),
+            ]
+        }
+    assert list(values.values()) == [2, 1, 0, 2, 2, 0, 1, 2]

@@ -2,6 +2,9 @@
 
 from rerank_operator.api import Manifest, RerankerService
 from rerank_operator.resources.deployment import build_deployment
+from rerank_operator.resources.disruption_budget import build_disruption_budget
+from rerank_operator.resources.network_policy import build_network_policy
+from rerank_operator.resources.pod_monitor import build_pod_monitor
 from rerank_operator.resources.service import build_service
 from rerank_operator.resources.service_account import build_service_account
 from rerank_operator.settings import Settings
@@ -9,8 +12,13 @@ from rerank_operator.settings import Settings
 
 def desired(reranker: RerankerService, settings: Settings) -> list[Manifest]:
     """Return all children of `reranker`, in the order in which they are to be applied."""
-    return [
+    children = [
         build_service_account(reranker),
+        # Before the pods that it closes.
+        build_network_policy(reranker),
         build_service(reranker),
+        build_disruption_budget(reranker),
         build_deployment(reranker, settings),
+        build_pod_monitor(reranker),
     ]
+    return [child for child in children if child is not None]

@@ -1,6 +1,9 @@
 """The Deployment that runs the model servers."""
 
+from collections.abc import Sequence
+
 from rerank_operator.api import Manifest, RerankerService
+from rerank_operator.api.schema import ApiModel
 from rerank_operator.names import (
     DEPLOYMENTS,
     HTTP_PORT,
@@ -10,13 +13,12 @@ from rerank_operator.names import (
     labels,
     selector,
 )
+from rerank_operator.resources.environment import HOME, build_variables
 from rerank_operator.resources.metadata import build_metadata
 from rerank_operator.settings import Settings
 
 # The official vLLM image's user; torch needs an entry in passwd, which an arbitrary UID lacks.
 USER_ID = 2000
-# Hub downloads and compiler caches go below HOME. The images say the same.
-HOME = "/var/cache/rerank"
 # Workers of a tensor-parallel group exchange tensors here; a container's own is 64Mi.
 SHM_SIZE = "1Gi"
 
@@ -34,6 +36,27 @@ PROBE_PERIOD_SECONDS = 5
 PROBE_TIMEOUT_SECONDS = 5
 # Download and load of a large model count in here, not in the startup probe.
 PROGRESS_DEADLINE_SECONDS = 1800
+
+VOLUMES: list[Manifest] = [
+    {"name": "home", "emptyDir": {}},
+    {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": SHM_SIZE}},
+]
+VOLUME_MOUNTS: list[Manifest] = [
+    {"name": "home", "mountPath": HOME},
+    {"name": "shm", "mountPath": "/dev/shm"},
+]
+# What `podTemplate` adds to the pod as it stands there. Nothing else of it gets into a pod: not who
+# runs it, what it may do, nor the node's own files, network and processes.
+PLACEMENT = (
+    "nodeSelector",
+    "tolerations",
+    "affinity",
+    "topologySpreadConstraints",
+    "priorityClassName",
+    "runtimeClassName",
+    "schedulerName",
+    "imagePullSecrets",
+)
 
 
 def build_deployment(reranker: RerankerService, settings: Settings) -> Manifest:
@@ -57,15 +80,21 @@ def build_deployment(reranker: RerankerService, settings: Settings) -> Manifest:
                 "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
             },
             "template": {
-                "metadata": {"labels": labels(name)},
+                "metadata": _pod_metadata(reranker),
                 "spec": _pod_spec(reranker, settings),
             },
         },
     }
 
 
+def _pod_metadata(reranker: RerankerService) -> Manifest:
+    template = reranker.spec.pod_template
+    metadata: Manifest = {"labels": template.labels | labels(instance(reranker.name))}
+    return metadata | ({"annotations": template.annotations} if template.annotations else {})
+
+
 def _pod_spec(reranker: RerankerService, settings: Settings) -> Manifest:
-    return {
+    return _placement(reranker) | {
         "serviceAccountName": instance(reranker.name),
         "automountServiceAccountToken": False,
         # A Service called "vllm" would inject VLLM_PORT, which vLLM reads as its own setting.
@@ -81,11 +110,27 @@ def _pod_spec(reranker: RerankerService, settings: Settings) -> Manifest:
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [_server_container(reranker, settings)],
-        "volumes": [
-            {"name": "home", "emptyDir": {}},
-            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": SHM_SIZE}},
-        ],
+        "volumes": _with(VOLUMES, reranker.spec.pod_template.volumes, "name"),
     }
+
+
+def _placement(reranker: RerankerService) -> Manifest:
+    template = reranker.spec.pod_template.manifest()
+    pods = {"labelSelector": {"matchLabels": selector(instance(reranker.name))}}
+    spread = [pods | each for each in template.get("topologySpreadConstraints", [])]
+    if spread:
+        template["topologySpreadConstraints"] = spread
+    return {key: template[key] for key in PLACEMENT if key in template}
+
+
+def _with(own: Sequence[Manifest], theirs: Sequence[ApiModel], key: str) -> list[Manifest]:
+    """Return our entries, and those of the user's that take no place of ours.
+
+    The schema refuses such; an object from before it knew one must still give a valid pod.
+    """
+    taken = {entry[key] for entry in own}
+    added = [entry.manifest() for entry in theirs]
+    return [*own, *(entry for entry in added if entry[key] not in taken)]
 
 
 def _server_container(reranker: RerankerService, settings: Settings) -> Manifest:
@@ -94,16 +139,9 @@ def _server_container(reranker: RerankerService, settings: Settings) -> Manifest
         "image": _image(reranker, settings),
         "imagePullPolicy": settings.image_pull_policy,
         "ports": [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
-        # Kubernetes puts other variables in place of $(NAME) in a value; "$$" stands for "$".
-        "env": [
-            {"name": name, "value": value.replace("$", "$$")}
-            for name, value in sorted(environment(reranker).items())
-        ],
+        "env": build_variables(reranker),
         "resources": _resources(reranker),
-        "volumeMounts": [
-            {"name": "home", "mountPath": HOME},
-            {"name": "shm", "mountPath": "/dev/shm"},
-        ],
+        "volumeMounts": _with(VOLUME_MOUNTS, reranker.spec.pod_template.volume_mounts, "mountPath"),
         "startupProbe": _probe("/health", failures=STARTUP_TRIES),
         "livenessProbe": _probe("/health", failures=3),
         "readinessProbe": _probe("/ready", failures=2),
@@ -148,36 +186,3 @@ def _probe(path: str, failures: int) -> Manifest:
         "timeoutSeconds": PROBE_TIMEOUT_SECONDS,
         "failureThreshold": failures,
     }
-
-
-def environment(reranker: RerankerService) -> dict[str, str]:
-    """Return the environment of the server; the RERANK_* part is its contract with the server."""
-    spec = reranker.spec
-    values: dict[str, str | int | float | bool | None] = {
-        "RERANK_MODEL": spec.model.name,
-        "RERANK_REVISION": spec.model.revision,
-        "RERANK_SERVED_NAME": spec.model.served_name,
-        "RERANK_FAMILY": spec.model.family,
-        "RERANK_DTYPE": spec.engine.dtype,
-        "RERANK_MAX_MODEL_LEN": spec.engine.max_model_len,
-        "RERANK_TENSOR_PARALLEL_SIZE": spec.engine.tensor_parallel_size,
-        "RERANK_GPU_MEMORY_UTILIZATION": spec.engine.gpu_memory_utilization,
-        "RERANK_ENFORCE_EAGER": spec.engine.enforce_eager,
-        "RERANK_INSTRUCTION": spec.engine.instruction,
-        "RERANK_HOST": "0.0.0.0",
-        "RERANK_PORT": HTTP_PORT,
-        "RERANK_DRAIN_SECONDS": spec.drain_seconds,
-        "HOME": HOME,
-        "LANG": "C.UTF-8",
-        "PYTHONUTF8": 1,
-        # Workers of one pod find each other here; the pod's address is not always known to it.
-        "VLLM_HOST_IP": "127.0.0.1",
-    }
-    if spec.model.name.startswith("/"):
-        # Without it the hub is asked about a directory, and a node without a route waits for it.
-        values["HF_HUB_OFFLINE"] = 1
-    return {name: _text(value) for name, value in values.items() if value is not None}
-
-
-def _text(value: str | int | float | bool) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,93 +1,71 @@
-"""Jina's form, `/v1/rerank` and `/rerank`; most clients and vLLM itself speak it.
+"""Jina's form, which Cohere's first version, vLLM and Voyage share but for names.
 
-Source: https://jina.ai/reranker, and the clients in use: some read `results`, others `data`.
+Some clients send the same bytes to any of them, so an answer has what each of them reads.
+
+Source: https://jina.ai/reranker, https://docs.cohere.com/v1/reference/rerank,
+https://docs.vllm.ai/en/latest/models/pooling_models/scoring.html,
+https://docs.voyageai.com/reference/reranker-api.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, ClassVar
 
-from pydantic import AliasChoices, BeforeValidator, Field, StringConstraints
+from pydantic import Field
 
-from rerank_server.dialects import Body
-from rerank_server.ranking import Ranked
-
-
-def _text_of(value: Any) -> Any:
-    return value["text"] if isinstance(value, dict) and "text" in value else value
+from rerank_server.dialects.body import About, Result
+from rerank_server.dialects.cohere import CohereAnswer, CohereRequest
+from rerank_server.ranking import Scored
 
 
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str | dict) else value
+class RerankAnswer(CohereAnswer):
+    """Results in order, twice: some clients read `results`, others `data`."""
+
+    object: str
+    data: list[Result]
 
 
-Text = Annotated[str, BeforeValidator(_text_of)]
+class RerankRequest(CohereRequest):
+    """One query, its documents, and what the answer should hold."""
 
+    title = "Jina, Cohere v1, vLLM, Voyage"
+    version: ClassVar = "1"
+    examples: ClassVar = {
+        "smallest": {
+            "query": "What is the capital of France?",
+            "documents": ["Berlin is a city in Germany.", "Paris is the capital of France."],
+        },
+        "all fields": {
+            "model": "any name",
+            "query": "What is the capital of France?",
+            "documents": ["Berlin is a city in Germany.", {"text": "Paris is the capital."}],
+            "top_n": 1,
+            "return_documents": False,
+            "instruction": "Given a question, retrieve passages that answer it",
+            "max_tokens_per_doc": 512,
+            "truncate": True,
+            "raw_scores": False,
+        },
+        "Cohere v1, with fields": {
+            "query": "capital of France",
+            "documents": [
+                {"title": "Berlin", "body": "A city in Germany."},
+                {"title": "Paris", "body": "The capital of France."},
+            ],
+            "rank_fields": ["title", "body"],
+        },
+        "Voyage": {
+            "query": "capital of France",
+            "documents": ["Berlin is a city.", "Paris is the capital of France."],
+            "top_k": 1,
+            "truncation": True,
+        },
+    }
 
-class RerankRequest(Body):
-    """What a caller asks for. A model name is accepted and ignored: there is one model."""
-
-    query: Annotated[
-        Annotated[str, StringConstraints(min_length=1)],
-        BeforeValidator(_text_of),
-        Field(description="the text to rank the documents by"),
-    ]
-    documents: Annotated[
-        list[Text],
-        BeforeValidator(_listed),
-        Field(
-            min_length=1,
-            description='a list of texts or {"text": …} objects, at least one',
-        ),
-    ]
-    top_n: Annotated[
-        int | None,
-        Field(
-            strict=True,
-            ge=1,
-            description="a whole number of 1 or more, or leave it out for all documents",
-        ),
-    ] = None
     return_documents: Annotated[
         bool, Field(description="true or false, or leave it out for true")
     ] = True
-    instruction: Annotated[
-        str | None,
-        Field(
-            validation_alias=AliasChoices("instruction", "instruct", "custom_instruction"),
-            description="a text, or leave it out for the service's own instruction",
-        ),
-    ] = None
 
-
-def answer(
-    request: RerankRequest,
-    ranking: Sequence[Ranked],
-    *,
-    request_id: str,
-    model: str,
-    tokens: int,
-    truncated: int,
-) -> dict[str, Any]:
-    """Return the body of the answer; `ranking` is in its order already.
-
-    `document` is an object, and absent when not asked for: clients stumble over a bare text
-    and over null.
-    """
-    results = []
-    for ranked in ranking:
-        result: dict[str, Any] = {"index": ranked.index, "relevance_score": ranked.score}
-        if request.return_documents:
-            result["document"] = {"text": request.documents[ranked.index]}
-        results.append(result)
-    return {
-        "id": request_id,
-        "object": "rerank",
-        "model": model,
-        "usage": {
-            "prompt_tokens": tokens,
-            "total_tokens": tokens,
-            "truncated_documents": truncated,
-        },
-        "results": results,
-        "data": results,
-    }
+    def answer(self, scored: Sequence[Scored], about: About) -> RerankAnswer:
+        """Return what any client of the form reads."""
+        answer = super().answer(scored, about)
+        return {**answer, "object": "rerank", "data": answer["results"]}

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from rerank_server.engines.checkpoint import open_checkpoint
+from rerank_server.engines.checkpoint import Golden, open_checkpoint
 from rerank_server.engines.environment import prepare_environment
 from rerank_server.settings import Settings
 from rerank_server.tokens import PairTokenizer, Prompt
@@ -15,6 +15,10 @@ class Engine(Protocol):
     @property
     def tokenizer(self) -> PairTokenizer:
         """Writes the prompts that `score` takes."""
+
+    @property
+    def golden(self) -> Sequence[Golden]:
+        """Pairs with the scores they must have; none if the model brings none."""
 
     @property
     def alive(self) -> bool:
@@ -41,7 +45,7 @@ def load_engine(settings: Settings) -> Engine:
     """
     # First what fails fast: importing vLLM alone takes ten seconds and more.
     checkpoint = open_checkpoint(settings)
-    prepare_environment(settings.log_level)
+    prepare_environment(settings.log_level, settings.log_dir)
     from rerank_server.engines.vllm import VllmEngine
 
     return VllmEngine(settings, checkpoint)

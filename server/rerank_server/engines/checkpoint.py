@@ -11,6 +11,7 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from rerank_server.errors import ModelUnusable
 from rerank_server.families import Family, find_family
@@ -25,6 +26,15 @@ DOWNLOADS = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 CODE = "*.py"
 
 
+class Golden(BaseModel):
+    """A pair with the score it has in 32 bits."""
+
+    query: str
+    document: str
+    instruction: str | None = None
+    score: float
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A model on disk that a known family can serve."""
@@ -35,6 +45,8 @@ class Checkpoint:
     overrides: Mapping[str, object]
     max_model_len: int
     tokenizer: PairTokenizer
+    # From golden.json, which a model may bring: the server checks itself against them.
+    golden: Sequence[Golden]
 
     @property
     def is_language_model(self) -> bool:
@@ -72,7 +84,14 @@ def open_checkpoint(settings: Settings) -> Checkpoint:
     except Exception as error:
         # The library raises nothing narrower, on a file that anybody may have written.
         raise ModelUnusable(f"{directory}/tokenizer.json is no tokenizer: {error}") from error
-    checkpoint = Checkpoint(directory, _weights(directory), overrides, max_model_len, tokenizer)
+    checkpoint = Checkpoint(
+        directory,
+        _weights(directory),
+        overrides,
+        max_model_len,
+        tokenizer,
+        _read_golden(directory),
+    )
     _check_labels(checkpoint, config)
     _check_answers(checkpoint, family)
     told = _check_modules(checkpoint, family) or settings.family != "auto"
@@ -123,6 +142,18 @@ def _read_object(path: Path, missing: dict[str, Any] | None = None) -> dict[str,
     if not isinstance(content, dict):
         raise ModelUnusable(f"{path} holds no object")
     return content
+
+
+def _read_golden(directory: Path) -> list[Golden]:
+    path = directory / "golden.json"
+    if not path.exists():
+        return []
+    try:
+        return TypeAdapter(list[Golden]).validate_json(_read(path))
+    except ValidationError as error:
+        raise ModelUnusable(
+            f"{path} is no list of objects with query, document and score: {error}"
+        ) from error
 
 
 def _read(path: Path) -> str:

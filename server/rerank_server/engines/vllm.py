@@ -3,6 +3,7 @@
 import asyncio
 import difflib
 import logging
+import os
 import time
 import uuid
 from collections.abc import Sequence
@@ -19,7 +20,8 @@ from vllm.v1.engine.core_client import EngineCoreClient
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.executor import Executor
 
-from rerank_server.engines.checkpoint import Checkpoint
+from rerank_server.engines.checkpoint import Checkpoint, Golden
+from rerank_server.engines.environment import usable_cores
 from rerank_server.errors import EngineFailed, ModelUnusable
 from rerank_server.settings import Settings
 from rerank_server.tokens import PairTokenizer, Prompt
@@ -29,6 +31,10 @@ BLANK = {field.name: None for field in msgspec.structs.fields(EngineCoreRequest)
 
 # Requests to write before others in the event loop get a turn: 64 take 2 ms or so.
 BURST = 64
+
+# The prefix cache keeps whole blocks, and by default one of 128 tokens is longer than what the
+# documents of a request have in common.
+CPU_ARGUMENTS = {"block_size": 32}
 
 DEAD = "vLLM's engine process has died"
 
@@ -75,6 +81,11 @@ class VllmEngine:
             ModelUnusable: vLLM refused it or ran out of memory.
         """
         self._tokenizer = checkpoint.tokenizer
+        self._golden = checkpoint.golden
+        if current_platform.is_cpu():
+            # As many threads as cores, which is torch's default, leave none for those who bring
+            # the work: each step then waits for a thread that does not run.
+            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() - 1)))
         try:
             config = engine_config(settings, checkpoint)
             self._pooling = Pooling(config.model_config)
@@ -97,6 +108,11 @@ class VllmEngine:
     def tokenizer(self) -> PairTokenizer:
         """Writes the prompts that `score` takes."""
         return self._tokenizer
+
+    @property
+    def golden(self) -> Sequence[Golden]:
+        """Pairs with the scores they must have; none if the model brings none."""
+        return self._golden
 
     @property
     def alive(self) -> bool:
@@ -198,6 +214,7 @@ def engine_config(settings: Settings, checkpoint: Checkpoint) -> VllmConfig:
                 + (f"did you mean {near[0]!r}?" if near else "take it out")
             )
     eager = settings.enforce_eager
+    own = CPU_ARGUMENTS if current_platform.is_cpu() else {}
     arguments = AsyncEngineArgs(
         model=str(checkpoint.path),
         tokenizer=str(checkpoint.directory),
@@ -211,7 +228,7 @@ def engine_config(settings: Settings, checkpoint: Checkpoint) -> VllmConfig:
         gpu_memory_utilization=settings.gpu_memory_utilization,
         trust_remote_code=settings.trust_remote_code,
         enforce_eager=current_platform.is_cpu() if eager is None else eager,
-        **settings.engine_args,
+        **own | settings.engine_args,
     )
     # It decides how much goes into one step. A GPU wants the most, since nobody waits for a next
     # token here; on a CPU a step is long, and until it ends nothing can be cancelled.

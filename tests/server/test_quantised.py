@@ -1,4 +1,4 @@
-"""16 bits and fewer in vLLM on a CPU, and what its arguments may be.
+"""Quantised checkpoints in vLLM on a CPU.
 
 In 16 bits without bfloat16, which a virtual machine may offer and then refuse. Formats of eight
 bits take such instructions too: where those were seen running, docs/families.md tells.
@@ -12,9 +12,6 @@ import numpy as np
 import pytest
 
 from in_process_engine import InProcess, vllm_in_this_process
-from rerank_server.engines.checkpoint import open_checkpoint
-from rerank_server.errors import ModelUnusable
-from rerank_server.settings import Settings
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("ignore")]
 
@@ -45,7 +42,7 @@ def test_quantised_checkpoint_scores_what_its_weights_mean(
 ) -> None:
     import quantised
 
-    golden = json.loads((tiny_model.parent / "golden.json").read_text(encoding="utf-8"))[:12]
+    golden = json.loads((tiny_model / "golden.json").read_text(encoding="utf-8"))[:12]
     quantised.write(format, tiny_model, tmp_path / "quantised", tmp_path / "plain")
 
     found = scores(tmp_path / "quantised", golden, "half")
@@ -62,37 +59,3 @@ def test_logits_have_32_bits_whatever_the_weights_have(vllm: None, tiny_model: P
     engine.close()
     assert all(float(np.float32(logit)) == logit for logit in logits)
     assert any(float(np.float16(logit)) != logit for logit in logits)
-
-
-def test_engine_arguments_reach_vllm(vllm: None, tiny_model: Path) -> None:
-    from rerank_server.engines.vllm import engine_config
-
-    settings = Settings(
-        model=str(tiny_model), dtype="float32", engine_args={"max_num_seqs": 7, "block_size": 32}
-    )
-
-    config = engine_config(settings, open_checkpoint(settings))
-
-    assert config.scheduler_config.max_num_seqs == 7
-    assert config.cache_config.block_size == 32
-
-
-def test_unknown_engine_argument_is_refused_with_the_nearest(vllm: None, tiny_model: Path) -> None:
-    from rerank_server.engines.vllm import VllmEngine
-
-    settings = Settings(model=str(tiny_model), engine_args={"max_num_seq": 7})
-
-    with pytest.raises(ModelUnusable, match=r"'max_num_seq', which.* did you mean 'max_num_seqs'"):
-        VllmEngine(settings, open_checkpoint(settings))
-
-
-def test_what_vllm_refuses_is_told_with_its_words_and_advice(vllm: None, tiny_model: Path) -> None:
-    from rerank_server.engines.vllm import VllmEngine
-
-    settings = Settings(model=str(tiny_model), dtype="half", quantization="no-such")
-
-    with pytest.raises(ModelUnusable) as caught:
-        VllmEngine(settings, open_checkpoint(settings))
-
-    assert "no-such" in str(caught.value)
-    assert "RERANK_TENSOR_PARALLEL_SIZE" in str(caught.value)

@@ -1,0 +1,22 @@
+"""The PodDisruptionBudget: how many pods a node drain may take at once."""
+
+from rerank_operator.api import Manifest, RerankerService
+from rerank_operator.names import DISRUPTION_BUDGETS, instance, selector
+from rerank_operator.resources.metadata import build_metadata
+
+
+def build_disruption_budget(reranker: RerankerService) -> Manifest | None:
+    """Return the budget; None where there is at most one pod, whose node could never be drained."""
+    if reranker.spec.replicas < 2:
+        return None
+    return {
+        "apiVersion": DISRUPTION_BUDGETS.api_version,
+        "kind": DISRUPTION_BUDGETS.name,
+        "metadata": build_metadata(reranker),
+        "spec": {
+            "maxUnavailable": 1,
+            # Pods that do not serve anyway must not keep a node from being drained.
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            "selector": {"matchLabels": selector(instance(reranker.name))},
+        },
+    }

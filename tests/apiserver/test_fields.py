@@ -1,0 +1,86 @@
+"""Every field of the spec reaches the cluster and goes again, and no pass finds it drifted."""
+
+from typing import Any
+
+import pytest
+
+from apiserver.controlplane import ControlPlane, eventually
+from apiserver.objects import Objects
+from apiserver.operator_process import OperatorProcess
+from builders import make_body
+from fields import FIELDS, PRESENT, covered_paths, places, schema_paths, spec_with
+from rerank_operator.api import Manifest, parse
+from rerank_operator.drift import holds
+from rerank_operator.resources import desired
+from rerank_operator.settings import Settings
+
+MODEL = "Qwen/Qwen3-Reranker-0.6B"
+
+
+@pytest.fixture(scope="module")
+def shared(plane: ControlPlane, operator: OperatorProcess) -> Objects:
+    """One object, which each test changes and changes back."""
+    plane.kubectl("create", "namespace", "fields")
+    demo = Objects(plane, "fields")
+    demo.create()
+    return demo
+
+
+def test_every_field_of_the_schema_is_tried_below() -> None:
+    assert covered_paths() == schema_paths()
+
+
+@pytest.mark.parametrize("path", FIELDS)
+def test_field_reaches_the_cluster_and_goes_again(shared: Objects, path: str) -> None:
+    change = FIELDS[path]
+    without = spec_with("model.name", MODEL, change.others)
+    spec = spec_with(path, change.value, change.others)
+    before = become(shared, without)
+
+    changed = become(shared, spec)
+
+    found = places(changed)
+    missed = [place for place in change.seen if not seen(found, change.seen, place)]
+    assert missed == []
+    assert drifted(changed, spec if path != "paused" else without) == []
+    assert become(shared, without) == before
+
+
+def become(shared: Objects, spec: Manifest) -> dict[str, Manifest]:
+    """Ask for `spec`, and return the children that there are when the operator has answered."""
+    shared.replace(spec)
+    eventually(lambda: settled(shared.get()))
+    children = {kind: intent(shared.child(kind)) for kind in shared.children}
+    return {kind: child for kind, child in children.items() if child}
+
+
+def settled(body: Manifest) -> bool:
+    return bool(body["status"]["observedGeneration"] == body["metadata"]["generation"])
+
+
+def intent(child: Manifest) -> Manifest:
+    """Return what a child says, without what each write of it moves."""
+    if not child:
+        return {}
+    labels = {"labels": child["metadata"]["labels"]}
+    return {key: child[key] for key in child if key != "status"} | {"metadata": labels}
+
+
+def seen(found: dict[str, Any], expected: dict[str, Any], place: str) -> bool:
+    if expected[place] is None:
+        return place not in found
+    if expected[place] == PRESENT:
+        return place in found
+    name = place.rpartition("/")[2]
+    return holds({name: found.get(place)}, {name: expected[place]})
+
+
+def drifted(children: dict[str, Manifest], spec: Manifest) -> list[str]:
+    """Return the kinds of children that the next pass would put back."""
+    reranker = parse(make_body(namespace="fields", **spec))
+    wanted = desired(reranker, Settings())
+    return [
+        child["kind"]
+        for child in wanted
+        if not holds(children[child["kind"]].get("spec"), child.get("spec"))
+    ]
