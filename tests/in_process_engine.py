@@ -58,6 +58,12 @@ class InProcess:
         self, query: str, documents: Sequence[str], instruction: str | None = None
     ) -> list[float]:
         """Return scores in the order of the documents."""
+        return [relevance(logit) for logit in self.logits(query, documents, instruction)]
+
+    def logits(
+        self, query: str, documents: Sequence[str], instruction: str | None = None
+    ) -> list[float]:
+        """Return what the server's engine would."""
         prompts = self.pairs(query, documents, instruction).prompts
         for index, prompt in enumerate(prompts):
             request = self._pooling.request(str(index), prompt, time.time())
@@ -68,7 +74,7 @@ class InProcess:
             for output in self._client.get_output().outputs:
                 logits[int(output.request_id)] = float(output.pooling_output.reshape(-1)[0])
                 left -= 1
-        return [relevance(logit) for logit in logits]
+        return logits
 
     def close(self) -> None:
         """Make room for the next."""

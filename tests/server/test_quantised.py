@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from in_process_engine import InProcess, vllm_in_this_process
@@ -48,3 +49,13 @@ def test_quantised_checkpoint_scores_what_its_weights_mean(
 
     assert found == pytest.approx(scores(tmp_path / "plain", golden, "float32"), abs=TOLERANCE)
     assert max(found) - min(found) > 0.5
+
+
+def test_logits_have_32_bits_whatever_the_weights_have(vllm: None, tiny_model: Path) -> None:
+    engine = InProcess(tiny_model, dtype="half")
+
+    logits = engine.logits("What is the capital of France?", [f"Town {n}" for n in range(20)])
+
+    engine.close()
+    assert all(float(np.float32(logit)) == logit for logit in logits)
+    assert any(float(np.float16(logit)) != logit for logit in logits)
