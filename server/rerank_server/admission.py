@@ -1,12 +1,11 @@
 """How much work may come in: what one request may bring, and what may wait in all."""
 
-import asyncio
 import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from rerank_server.errors import DeadlineExceeded, Overloaded, TooLarge
+from rerank_server.errors import Overloaded, TooLarge
 from rerank_server.metrics import Metrics
 from rerank_server.ranking import Ranking
 from rerank_server.settings import Settings
@@ -95,9 +94,6 @@ class Queue:
         self._speed: float | None = None
         self._finished = 0
         self._since = 0.0
-        self._progress = 0.0
-        # Seconds without progress until the last one that waited gave up.
-        self._idle = 0.0
 
     @contextmanager
     def admit(self, pairs: int, deadline_seconds: float | None) -> Iterator[Work]:
@@ -120,18 +116,11 @@ class Queue:
                 retry_after_seconds=_whole_seconds(wait - deadline_seconds),
             )
         if not self._pairs:
-            self._since = time.monotonic()
-            self._progress = self._since - self._idle
-            self._finished = 0
+            self._since, self._finished = time.monotonic(), 0
         work = Work(self, pairs)
         self._change(pairs)
         try:
             yield work
-        except (asyncio.CancelledError, DeadlineExceeded):
-            # Or an engine that hangs would pass for a sound one where every caller gives up.
-            if self._pairs == work.pairs:
-                self._idle = time.monotonic() - self._progress
-            raise
         finally:
             self._change(-work.pairs)
 
@@ -139,8 +128,7 @@ class Queue:
         """Note that pairs have their scores."""
         self._change(-pairs)
         self._finished += pairs
-        self._idle = 0.0
-        now = self._progress = time.monotonic()
+        now = time.monotonic()
         elapsed = now - self._since
         if elapsed >= 1:
             self.measured(self._finished / elapsed)
@@ -150,13 +138,6 @@ class Queue:
         """Let the known speed, in pairs a second, follow a measurement."""
         before = self._speed or speed
         self._speed = before + SMOOTHING * (speed - before)
-
-    def idle_seconds(self) -> float:
-        """Return for how long work has waited without anything getting done.
-
-        Time in which none waits does not count.
-        """
-        return time.monotonic() - self._progress if self._pairs else self._idle
 
     def _seconds(self, pairs: int) -> float:
         return pairs / self._speed if self._speed else 0.0

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from rerank_server.admission import Arriving, Queue, check_size
-from rerank_server.errors import BadRequest, DeadlineExceeded, Overloaded, TooLarge
+from rerank_server.errors import Overloaded, TooLarge
 from rerank_server.metrics import Metrics
 from rerank_server.ranking import Ranking
 from rerank_server.settings import Settings
@@ -95,44 +95,6 @@ def test_retry_after_is_bounded() -> None:
         pass
 
     assert refusal.value.retry_after_seconds == 60
-
-
-def test_queue_without_work_is_never_idle_for_long() -> None:
-    queue = make_queue()
-    with queue.admit(1, None) as work:
-        work.done(1)
-
-    assert queue.idle_seconds() == 0
-
-
-def test_request_that_is_refused_while_it_waits_says_nothing_of_the_engine(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = 0.0
-    monkeypatch.setattr("rerank_server.admission.time.monotonic", lambda: now)
-    queue = make_queue()
-
-    with pytest.raises(BadRequest), queue.admit(1, None):
-        now += 100
-        raise BadRequest("too long")
-
-    assert queue.idle_seconds() == 0
-
-
-def test_time_between_requests_that_were_given_up_does_not_count(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = 0.0
-    monkeypatch.setattr("rerank_server.admission.time.monotonic", lambda: now)
-    queue = make_queue()
-
-    for _ in range(2):
-        with pytest.raises(DeadlineExceeded), queue.admit(1, None):
-            now += 10
-            raise DeadlineExceeded
-        now += 1000
-
-    assert queue.idle_seconds() == 20
 
 
 def test_bodies_that_arrive_at_once_are_bounded_in_sum() -> None:
