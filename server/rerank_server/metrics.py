@@ -96,6 +96,6 @@ class Metrics:
     def text(self) -> bytes:
         """Return all metrics in the Prometheus text format.
 
-        The process's own and vLLM's, if it keeps any, stand in the library's global registry.
+        The process's own and those of vLLM stand in the library's global registry.
         """
         return generate_latest(self.registry) + generate_latest(REGISTRY)
