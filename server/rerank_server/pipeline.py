@@ -107,7 +107,6 @@ class Pipeline:
         )
         self._metrics.score_check.labels(result=result).set(1)
         speed = await measure_speed(engine)
-        self._metrics.capacity.set(speed.pairs)
         self._queue.measured(speed.pairs)
         least, most = WINDOW_TOKENS
         window = WINDOW_SMALL_TIMES * speed.small_seconds * speed.tokens
@@ -194,7 +193,7 @@ class Pipeline:
                 self._metrics.scores.observe(relevance(logit))
             self._metrics.pairs.inc(len(places))
             self._metrics.tokens.inc(turn.tokens)
-            work.done(len(places))
+            work.done(len(places), self._window.full)
 
         waiting = True
         chunks = _tokenize(engine.tokenizer, rankings, self._settings.truncate)
