@@ -74,6 +74,11 @@ VOLUMES = [
     {"name": "disk", "emptyDir": {}},
 ]
 FROM = "NetworkPolicy/spec/ingress/0/from"
+SCALED = "ScaledObject/spec"
+HPA = "HorizontalPodAutoscaler/spec"
+SCALING: Manifest = {"autoscaling": {"maxReplicas": 4}}
+SCALING_BY_HPA: Manifest = {"autoscaling": {"type": "hpa", "maxReplicas": 4}}
+OWN_QUERY = 'sum(rerank_queue_wait_seconds{namespace="search",pod=~"demo-[a-z0-9]+-[a-z0-9]+"})'
 SPREAD = f"{POD}/topologySpreadConstraints"
 
 FIELDS: dict[str, Change] = {
@@ -130,6 +135,100 @@ FIELDS: dict[str, Change] = {
     "resources.requests": Change({"cpu": 2}, {f"{SERVER}/resources/requests/cpu": "2"}),
     "resources.limits": Change({"memory": "8Gi"}, {f"{SERVER}/resources/limits/memory": "8Gi"}),
     "replicas": Change(2, {"Deployment/spec/replicas": 2, "PodDisruptionBudget": PRESENT}),
+    "autoscaling.type": Change(
+        "hpa",
+        {"ScaledObject": None, "HorizontalPodAutoscaler": PRESENT},
+        SCALING,
+    ),
+    "autoscaling.minReplicas": Change(
+        2,
+        {f"{SCALED}/minReplicaCount": 2},
+        SCALING,
+    ),
+    "autoscaling.maxReplicas": Change(4, {"ScaledObject": PRESENT, "PodDisruptionBudget": PRESENT}),
+    "autoscaling.targetQueueDepth": Change(
+        64,
+        {
+            f"{SCALED}/triggers/0/metadata/valueLocation": "rerank_queue_depth",
+            f"{SCALED}/triggers/0/metadata/targetValue": "64",
+        },
+        SCALING,
+    ),
+    "autoscaling.targetWaitSeconds": Change(
+        0.5, {f"{SCALED}/triggers/0/metadata/targetValue": "0.5"}, SCALING
+    ),
+    "autoscaling.scaleDownStabilizationSeconds": Change(
+        60,
+        {
+            f"{SCALED}/cooldownPeriod": 60,
+            f"{SCALED}/advanced/horizontalPodAutoscalerConfig/behavior/scaleDown"
+            "/stabilizationWindowSeconds": 60,
+        },
+        SCALING,
+    ),
+    "autoscaling.prometheus.serverAddress": Change(
+        "http://prometheus:9090",
+        {
+            f"{SCALED}/triggers/0/type": "prometheus",
+            f"{SCALED}/triggers/0/metadata/serverAddress": "http://prometheus:9090",
+            f"{SCALED}/triggers/0/metadata/query": OWN_QUERY,
+            f"{SCALED}/triggers/0/metadata/threshold": "1",
+            f"{SCALED}/triggers/0/metadata/ignoreNullValues": "false",
+            **dict.fromkeys(
+                f"{SCALED}/triggers/0/metadata/{name}"
+                for name in (
+                    "url",
+                    "format",
+                    "valueLocation",
+                    "targetValue",
+                    "aggregateFromKubeServiceEndpoints",
+                    "aggregationType",
+                )
+            ),
+        },
+        SCALING,
+    ),
+    "autoscaling.prometheus.query": Change(
+        "sum(gateway_queue)",
+        {f"{SCALED}/triggers/0/metadata/query": "sum(gateway_queue)"},
+        {"autoscaling": {"maxReplicas": 4, "prometheus": {"serverAddress": "http://p:9090"}}},
+    ),
+    "autoscaling.schedules": Change(
+        [
+            {
+                "start": "0 8 * * 1-5",
+                "end": "0 20 * * 1-5",
+                "timezone": "Europe/Zurich",
+                "replicas": 2,
+            }
+        ],
+        {
+            f"{SCALED}/triggers/1/type": "cron",
+            f"{SCALED}/triggers/1/metadata/start": "0 8 * * 1-5",
+            f"{SCALED}/triggers/1/metadata/end": "0 20 * * 1-5",
+            f"{SCALED}/triggers/1/metadata/timezone": "Europe/Zurich",
+            f"{SCALED}/triggers/1/metadata/desiredReplicas": "2",
+        },
+        SCALING,
+    ),
+    "autoscaling.externalMetric.name": Change(
+        "queue",
+        {
+            f"{HPA}/metrics/0/type": "External",
+            f"{HPA}/metrics/0/external/metric/name": "queue",
+            f"{HPA}/metrics/0/external/target/type": "AverageValue",
+            f"{HPA}/metrics/0/external/target/averageValue": "1",
+            f"{HPA}/metrics/0/pods/metric/name": None,
+            f"{HPA}/metrics/0/pods/target/type": None,
+            f"{HPA}/metrics/0/pods/target/averageValue": None,
+        },
+        SCALING_BY_HPA,
+    ),
+    "autoscaling.externalMetric.matchLabels": Change(
+        {"service": "demo"},
+        {f"{HPA}/metrics/0/external/metric/selector/matchLabels/service": "demo"},
+        {"autoscaling": SCALING_BY_HPA["autoscaling"] | {"externalMetric": {"name": "queue"}}},
+    ),
     "limits.maxDocuments": Change(10, variable("RERANK_MAX_DOCUMENTS", "10")),
     "limits.maxDocumentChars": Change(10, variable("RERANK_MAX_DOCUMENT_CHARS", "10")),
     "limits.maxQueryChars": Change(10, variable("RERANK_MAX_QUERY_CHARS", "10")),

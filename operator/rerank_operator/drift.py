@@ -10,7 +10,7 @@ from rerank_operator.api import Manifest
 
 # Fields that hold quantities, which the API server rewrites: 1000m comes back as 1.
 _QUANTITY_MAPS = {"requests", "limits"}
-_QUANTITIES = {"sizeLimit"}
+_QUANTITIES = {"sizeLimit", "averageValue"}
 # Wide enough for every digit that the schema lets through.
 _EXACT = Context(prec=64, Emax=MAX_EMAX, Emin=MIN_EMIN)
 # By what server-side apply merges lists of objects; a volume's name is in several mounts.

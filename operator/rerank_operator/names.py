@@ -22,6 +22,11 @@ SERVER_CONTAINER = "server"
 NO_ACCELERATOR = "none"
 
 
+# What autoscalers read of the server: gauges without labels.
+QUEUE_DEPTH_METRIC = "rerank_queue_depth"
+QUEUE_WAIT_METRIC = "rerank_queue_wait_seconds"
+
+
 class Kind(NamedTuple):
     """What it takes to address objects of one kind."""
 
@@ -37,22 +42,34 @@ SERVICE_ACCOUNTS = Kind("v1", "serviceaccounts", "ServiceAccount")
 DISRUPTION_BUDGETS = Kind("policy/v1", "poddisruptionbudgets", "PodDisruptionBudget")
 NETWORK_POLICIES = Kind("networking.k8s.io/v1", "networkpolicies", "NetworkPolicy")
 POD_MONITORS = Kind("monitoring.coreos.com/v1", "podmonitors", "PodMonitor")
+AUTOSCALERS = Kind("autoscaling/v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
+SCALED_OBJECTS = Kind("keda.sh/v1alpha1", "scaledobjects", "ScaledObject")
 PODS = Kind("v1", "pods", "Pod")
 # Says which of several operators is at work. Neither watched nor a child.
 LEASES = Kind("coordination.k8s.io/v1", "leases", "Lease")
 
-CHILD_KINDS = (SERVICE_ACCOUNTS, SERVICES, DEPLOYMENTS, DISRUPTION_BUDGETS, NETWORK_POLICIES)
+CHILD_KINDS = (
+    SERVICE_ACCOUNTS,
+    SERVICES,
+    DEPLOYMENTS,
+    DISRUPTION_BUDGETS,
+    NETWORK_POLICIES,
+    AUTOSCALERS,
+)
 WATCHED_KINDS = (RERANKERS, *CHILD_KINDS, PODS)
 # Kinds of children that a cluster may lack. They are not watched: kopf gives up when such a kind
 # goes, and does not see one come. The slow listing finds what others do to them.
-OPTIONAL_KINDS = (POD_MONITORS,)
+OPTIONAL_KINDS = (POD_MONITORS, SCALED_OBJECTS)
+# Without these a service is as good as with them: they have conditions of their own.
+SIDE_KINDS = (POD_MONITORS, SCALED_OBJECTS, AUTOSCALERS)
 KIND_BY_NAME = {kind.name: kind for kind in (*WATCHED_KINDS, *OPTIONAL_KINDS)}
 
 # Condition types.
 READY = "Ready"
 AVAILABLE = "Available"
 MONITORED = "Monitored"
-CONDITIONS = frozenset({READY, AVAILABLE, MONITORED})
+AUTOSCALER_READY = "AutoscalerReady"
+CONDITIONS = frozenset({READY, AVAILABLE, MONITORED, AUTOSCALER_READY})
 
 # Reasons. They are API: once released, never renamed or reused.
 ALL_PODS_READY = "AllPodsReady"
@@ -68,6 +85,15 @@ PAUSED = "Paused"
 SECRET_NOT_FOUND = "SecretNotFound"
 POD_MONITOR_APPLIED = "PodMonitorApplied"
 POD_MONITOR_MISSING = "PodMonitorMissing"
+SCALING = "Scaling"
+AT_MAXIMUM = "AtMaximum"
+SHORT_OF_GPUS = "ShortOfGPUs"
+AUTOSCALER_STARTING = "AutoscalerStarting"
+AUTOSCALER_SWITCHING = "AutoscalerSwitching"
+AUTOSCALER_FAILED = "AutoscalerFailed"
+METRIC_MISSING = "MetricMissing"
+KEDA_MISSING = "KedaMissing"
+KEDA_TOO_OLD = "KedaTooOld"
 IMAGE_PULL_FAILED = "ImagePullFailed"
 CONTAINER_REFUSED = "ContainerRefused"
 OUT_OF_MEMORY = "OutOfMemory"
@@ -97,6 +123,11 @@ def instance(reranker_name: str) -> str:
     if not safe[0].isalpha():
         safe = f"r-{safe}"
     return f"{safe[: _MAX_INSTANCE - 9].rstrip('-')}-{digest}"
+
+
+def autoscaler(instance: str, of_keda: bool) -> str:
+    """Return the name of the HorizontalPodAutoscaler: the one that KEDA makes, or our own."""
+    return f"keda-hpa-{instance}" if of_keda else instance
 
 
 def selector(instance: str) -> dict[str, str]:

@@ -73,6 +73,7 @@ class Reconciler:
             reranker,
             self._own(key, names.DEPLOYMENTS, reranker),
             self._own(key, names.SERVICES, reranker),
+            self._autoscaler(key, reranker),
             self._store.pods(key),
             problems,
             _status(body),
@@ -93,6 +94,11 @@ class Reconciler:
         wanted = [_owned_by(reranker, manifest) for manifest in desired(reranker, self._settings)]
         for manifest in wanted:
             kind = names.KIND_BY_NAME[manifest["kind"]]
+            if (other := self._other_autoscaler(key, manifest)) is not None:
+                problems[kind] = Finding(
+                    names.AUTOSCALER_SWITCHING, f"waits until {_title(other)} is gone"
+                )
+                continue
             try:
                 settled &= await self._apply(key, manifest, reranker)
             except _Conflict as error:
@@ -100,8 +106,7 @@ class Reconciler:
             except NotFound as error:
                 problems[kind] = _absent(kind, f"{_title(manifest)}: {error}")
             except Refused as error:
-                reason = refusal_reason(str(error), names.APPLY_REFUSED)
-                problems[kind] = Finding(reason, f"{_title(manifest)}: {error}")
+                problems[kind] = _refused(kind, f"{_title(manifest)}: {error}")
         for kind, finding in (await self._prune(key, wanted, reranker)).items():
             problems.setdefault(kind, finding)
         return settled, problems
@@ -183,6 +188,23 @@ class Reconciler:
             None,
         )
 
+    def _autoscaler(self, key: Key, reranker: RerankerService) -> Manifest | None:
+        """Return the HorizontalPodAutoscaler at work, whoever made it."""
+        scaling = reranker.spec.autoscaling
+        name = names.autoscaler(key.instance, scaling.type == "keda") if scaling else ""
+        return next((each for each in self._autoscalers(key) if _name(each) == name), None)
+
+    def _other_autoscaler(self, key: Key, manifest: Manifest) -> Manifest | None:
+        """Return one that has to go before `manifest` may come: two would pull at the same pods."""
+        if manifest["kind"] not in (names.AUTOSCALERS.name, names.SCALED_OBJECTS.name):
+            return None
+        name = names.autoscaler(key.instance, manifest["kind"] == names.SCALED_OBJECTS.name)
+        return next((each for each in self._autoscalers(key) if _name(each) != name), None)
+
+    def _autoscalers(self, key: Key) -> list[Manifest]:
+        children = self._store.children(key)
+        return [child for child in children if child["kind"] == names.AUTOSCALERS.name]
+
     async def _write_status(self, key: Key, body: Manifest, status: RerankerServiceStatus) -> bool:
         if status == _status(body):
             log.debug("nothing changed", extra=_about(key))
@@ -220,13 +242,25 @@ class _Conflict(Exception):
 
 def _absent(kind: Kind, message: str) -> Finding:
     """Return what it means that the API server does not know a kind, or no longer the namespace."""
-    if kind in names.OPTIONAL_KINDS:
+    if kind == names.POD_MONITORS:
         return Finding(
             names.POD_MONITOR_MISSING,
             "spec.monitoring.podMonitor is true, but the cluster has no PodMonitor kind: "
             "install the Prometheus operator, or set it to false",
         )
+    if kind == names.SCALED_OBJECTS:
+        return Finding(
+            names.KEDA_MISSING,
+            "spec.autoscaling.type is keda, but the cluster has no ScaledObject kind: install "
+            "KEDA, or set the type to hpa; until then the number of pods stays as it is",
+        )
     return Finding(names.APPLY_REFUSED, message)
+
+
+def _refused(kind: Kind, message: str) -> Finding:
+    if kind == names.SCALED_OBJECTS and "field not declared in schema" in message:
+        return Finding(names.KEDA_TOO_OLD, f"upgrade KEDA to 2.20 or later: {message}")
+    return Finding(refusal_reason(message, names.APPLY_REFUSED), message)
 
 
 def _owned_by(reranker: RerankerService, manifest: Manifest) -> Manifest:
@@ -245,10 +279,16 @@ def _owned_by(reranker: RerankerService, manifest: Manifest) -> Manifest:
 
 
 def _is_ours(observed: Mapping[str, Any], reranker: RerankerService) -> bool:
-    """Tell by UID, in either place: a hand edit may have taken one of the two away."""
+    """Tell by UID, in either place: a hand edit may have taken one of the two away.
+
+    What another object controls is that one's: KEDA copies our labels and annotations.
+    """
     metadata = observed["metadata"]
+    owners = metadata.get("ownerReferences", [])
+    if any(owner.get("controller") and owner["uid"] != reranker.uid for owner in owners):
+        return False
     return metadata.get("annotations", {}).get(names.OWNER_UID_ANNOTATION) == reranker.uid or any(
-        owner["uid"] == reranker.uid for owner in metadata.get("ownerReferences", [])
+        owner["uid"] == reranker.uid for owner in owners
     )
 
 
@@ -263,6 +303,10 @@ def _status(body: Mapping[str, Any]) -> RerankerServiceStatus:
     except ValidationError:
         # Written by another version: all of it is found anew, and only transition times are lost.
         return RerankerServiceStatus()
+
+
+def _name(manifest: Mapping[str, Any]) -> str:
+    return str(manifest["metadata"]["name"])
 
 
 def _title(manifest: Mapping[str, Any]) -> str:

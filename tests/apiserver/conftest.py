@@ -10,9 +10,12 @@ from apiserver.controlplane import ControlPlane, eventually, start_control_plane
 from apiserver.objects import Objects
 from apiserver.operator_process import LEASE, OperatorProcess
 from apiserver.proxy import Proxy, start_proxy
+from lab import keda
 
 ROOT = Path(__file__).parents[2]
 POD_MONITORS = Path(__file__).parent / "podmonitors.yaml"
+# KEDA's own, as its release has it.
+SCALED_OBJECTS = keda.folder() / "config/crd/bases/keda.sh_scaledobjects.yaml"
 
 
 @pytest.fixture(scope="session")
@@ -22,11 +25,13 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
         plane.apply((ROOT / "manifests" / "crd.yaml").read_text())
         plane.apply((ROOT / "manifests" / "operator.yaml").read_text())
         plane.apply(POD_MONITORS.read_text())
+        plane.apply(SCALED_OBJECTS.read_text())
         plane.kubectl(
             "wait",
             "--for=condition=Established",
             "crd/rerankerservices.rerank.dev",
             "crd/podmonitors.monitoring.coreos.com",
+            "crd/scaledobjects.keda.sh",
             "--timeout=30s",
         )
         yield plane

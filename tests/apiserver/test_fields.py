@@ -9,19 +9,22 @@ from apiserver.objects import Objects
 from apiserver.operator_process import OperatorProcess
 from builders import make_body
 from fields import FIELDS, PRESENT, covered_paths, places, schema_paths, spec_with
+from rerank_operator import names
 from rerank_operator.api import Manifest, parse
 from rerank_operator.drift import holds
 from rerank_operator.resources import desired
 from rerank_operator.settings import Settings
 
+# That of `builders`, which the values in `fields` hold.
+NAMESPACE = "search"
 MODEL = "Qwen/Qwen3-Reranker-0.6B"
 
 
 @pytest.fixture(scope="module")
 def shared(plane: ControlPlane, operator: OperatorProcess) -> Objects:
     """One object, which each test changes and changes back."""
-    plane.kubectl("create", "namespace", "fields")
-    demo = Objects(plane, "fields")
+    plane.kubectl("create", "namespace", NAMESPACE)
+    demo = Objects(plane, NAMESPACE)
     demo.create()
     return demo
 
@@ -55,7 +58,11 @@ def become(shared: Objects, spec: Manifest) -> dict[str, Manifest]:
 
 
 def settled(body: Manifest) -> bool:
-    return bool(body["status"]["observedGeneration"] == body["metadata"]["generation"])
+    """Tell whether the operator has answered, and waits for nothing that goes first."""
+    status = body["status"]
+    reasons = {condition["reason"] for condition in status["conditions"]}
+    seen = status["observedGeneration"] == body["metadata"]["generation"]
+    return seen and names.AUTOSCALER_SWITCHING not in reasons
 
 
 def intent(child: Manifest) -> Manifest:
@@ -77,7 +84,7 @@ def seen(found: dict[str, Any], expected: dict[str, Any], place: str) -> bool:
 
 def drifted(children: dict[str, Manifest], spec: Manifest) -> list[str]:
     """Return the kinds of children that the next pass would put back."""
-    reranker = parse(make_body(namespace="fields", **spec))
+    reranker = parse(make_body(namespace=NAMESPACE, **spec))
     wanted = desired(reranker, Settings())
     return [
         child["kind"]

@@ -12,6 +12,7 @@ from fields import schema_paths
 
 SAMPLES = Path(__file__).parents[2] / "manifests" / "samples"
 MODEL = {"name": "org/model"}
+PROMETHEUS = {"prometheus": {"serverAddress": "http://prometheus:9090"}}
 
 
 def manifest(**spec: Any) -> str:
@@ -107,6 +108,7 @@ WRONG = [
     ({"engine": {"dtype": "float16"}}, "spec.engine.dtype: Unsupported value"),
     ({"engine": {"maxModelLen": 0}}, "spec.engine.maxModelLen"),
     ({"engine": {"gpuMemoryUtilization": 1.5}}, "spec.engine.gpuMemoryUtilization"),
+    ({"engine": {"gpuMemoryUtilization": 0}}, "engine.gpuMemoryUtilization is below 0.05"),
     ({"engine": {"tensorParallelSize": 0}}, "spec.engine.tensorParallelSize"),
     ({"engine": {"instruction": "x" * 5000}}, "spec.engine.instruction: Too long"),
     ({"engine": {"quantization": "int3"}}, "spec.engine.quantization: Unsupported value"),
@@ -118,6 +120,50 @@ WRONG = [
     ({"engine": {"extraArgs": {"port": "80"}}}, "spec.engine.extraArgs.port"),
     ({"engine": {"extraArgs": []}}, "spec.engine.extraArgs"),
     ({"accelerator": {"resource": "gpu"}}, "accelerator.resource is 'gpu': write an extended"),
+    ({"autoscaling": {}}, "spec.autoscaling.maxReplicas: Required value"),
+    (
+        {"autoscaling": {"minReplicas": 5, "maxReplicas": 4}},
+        "autoscaling.minReplicas is 5 but autoscaling.maxReplicas is 4: lower the first",
+    ),
+    (
+        {"autoscaling": {"minReplicas": 0, "maxReplicas": 4}},
+        "nothing outside the pods tells when one is needed: set it to 1, or give",
+    ),
+    (
+        {"autoscaling": {"type": "hpa", "minReplicas": 0, "maxReplicas": 4}},
+        "autoscaling.minReplicas is 0",
+    ),
+    *[
+        (
+            {"autoscaling": {"maxReplicas": 4, "targetQueueDepth": value}},
+            "autoscaling.targetQueueDepth is not valid: write auto, or a number from 1 to 1000000",
+        )
+        for value in (0, -1, 1000001, "64", "automatic")
+    ],
+    (
+        {"autoscaling": {"maxReplicas": 4, "targetWaitSeconds": 0}},
+        "autoscaling.targetWaitSeconds is below 0.05",
+    ),
+        {"autoscaling": {"maxReplicas": 4, "targetWaitSeconds": 0}},
+        "autoscaling.targetWaitSeconds is below 0.05",
+    ),
+    (
+        {"autoscaling": {"maxReplicas": 4, "prometheus": {"serverAddress": "prometheus:9090"}}},
+        "autoscaling.prometheus.serverAddress is 'prometheus:9090': write a URL",
+    ),
+    (
+        {"autoscaling": {"maxReplicas": 4, "type": "hpa"} | PROMETHEUS},
+        "autoscaling.prometheus is for autoscaling.type keda",
+    ),
+    (
+        {"autoscaling": {"maxReplicas": 4, "externalMetric": {"name": "queue"}}},
+        "autoscaling.externalMetric is for autoscaling.type hpa",
+    ),
+    (
+        {"autoscaling": {"maxReplicas": 4, "schedules": [{"start": "8:00", "end": "9:00"}]}},
+        "start is '8:00': write five fields, such as 0 8 * * 1-5",
+    ),
+    ({"autoscaling": {"maxReplicas": 4, "schedules": []}}, "spec.autoscaling.schedules"),
     (
         {"accelerator": {"count": 1}, "engine": {"tensorParallelSize": 2}},
         "accelerator.count is 1 but engine.tensorParallelSize is 2: raise count",

@@ -17,7 +17,7 @@ def test_only_the_model_name_is_needed() -> None:
 
 
 def test_unknown_fields_of_a_newer_version_are_dropped() -> None:
-    reranker = make_reranker(autoscaling={"maxReplicas": 4})
+    reranker = make_reranker(warmth={"degrees": 4})
 
     assert reranker == make_reranker()
 

@@ -7,6 +7,7 @@ import pytest
 
 from builders import make_reranker
 from fields import leaves, spec_schema, spec_with
+from rerank_operator import names
 from rerank_operator.api.engine import RESERVED_ARGUMENTS
 from rerank_operator.api.model import Family
 from rerank_operator.api.variables import RESERVED_VARIABLES
@@ -16,6 +17,7 @@ from rerank_operator.settings import Settings
 from rerank_server import settings
 from rerank_server.app import create_app
 from rerank_server.families import FAMILIES
+from rerank_server.metrics import Metrics
 from rerank_server.settings import PREFIX, read_settings
 from rerank_server.settings import Settings as ServerSettings
 
@@ -116,7 +118,8 @@ def test_server_reads_the_value_as_it_was_meant(monkeypatch: pytest.MonkeyPatch,
 def choices() -> Iterator[tuple[str, Any]]:
     """Yield each field that has bounds or choices, with the values at its ends."""
     for path, node in leaves(spec_schema()):
-        if "[]" in path:
+        # What scales the pods says nothing to the server in them.
+        if "[]" in path or path.startswith("autoscaling."):
             continue
         ends = [node[bound] for bound in ("minimum", "maximum") if bound in node]
         yield from ((path, value) for value in [*ends, *node.get("enum", [])])
@@ -130,6 +133,12 @@ def test_server_takes_whatever_the_schema_lets_through(
         monkeypatch.setenv(name, text)
 
     read_settings([])
+
+
+@pytest.mark.parametrize("name", [names.QUEUE_DEPTH_METRIC, names.QUEUE_WAIT_METRIC])
+def test_autoscalers_read_a_gauge_of_the_server_that_has_no_labels(name: str) -> None:
+    # KEDA takes the first series that it finds, and adds nothing up.
+    assert f"\n{name} 0.0\n" in Metrics().text().decode()
 
 
 def test_families_are_those_of_the_server() -> None:

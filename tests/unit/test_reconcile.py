@@ -77,6 +77,10 @@ class World:
         """Change a child as somebody else would."""
         self.put(self.cluster._keep(self.cluster.objects[(kind, "demo")] | changes))
 
+    def ask(self, generation: int, **spec: Any) -> None:
+        """Change the spec as a user would."""
+        self.put(self.cluster._keep(make_body(generation=generation, **spec)))
+
     async def settle(self) -> None:
         """Run passes until one writes nothing, then forget all writes."""
         for _ in range(5):
@@ -220,6 +224,92 @@ async def test_kind_that_comes_is_used() -> None:
 
     assert settled
     assert world.condition(names.MONITORED)["status"] == "True"
+
+
+def keda_hpa(world: World) -> Manifest:
+    """Return what KEDA makes of our ScaledObject, with the labels and annotations of it."""
+    scaled = world.cluster.objects[("ScaledObject", "demo")]
+    owner = {"kind": "ScaledObject", "name": "demo", "uid": "ScaledObject-uid", "controller": True}
+    metadata = scaled["metadata"] | {
+        "name": "keda-hpa-demo",
+        "uid": "keda-hpa-uid",
+        "ownerReferences": [owner],
+    }
+    hpa = {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler"}
+    return hpa | {"metadata": metadata, "status": {}}
+
+
+async def test_missing_keda_is_told_and_the_service_is_as_good_as_with_it() -> None:
+    world = World(autoscaling={"maxReplicas": 4})
+    world.cluster.failures["apply ScaledObject"] = NotFound("the server could not find it")
+
+    settled = await world.reconciler.reconcile(KEY)
+
+    assert not settled
+    assert world.condition(names.AUTOSCALER_READY)["reason"] == names.KEDA_MISSING
+    assert world.condition()["reason"] == names.ROLLING_OUT
+
+
+async def test_old_keda_is_told() -> None:
+    world = World(autoscaling={"maxReplicas": 4})
+    world.cluster.failures["apply ScaledObject"] = Refused(
+        ".spec.fallback.behavior: field not declared in schema"
+    )
+
+    await world.reconciler.reconcile(KEY)
+
+    told = world.condition(names.AUTOSCALER_READY)
+    assert told["reason"] == names.KEDA_TOO_OLD
+    assert told["message"].startswith("upgrade KEDA to 2.20 or later: ScaledObject demo: .spec")
+
+
+async def test_what_keda_makes_is_left_alone() -> None:
+    world = World(autoscaling={"maxReplicas": 4})
+    await world.settle()
+    world.put(world.cluster._keep(keda_hpa(world)))
+
+    await world.settle()
+
+    assert ("HorizontalPodAutoscaler", "keda-hpa-demo") in world.cluster.objects
+
+
+async def test_autoscaler_waits_until_the_one_before_it_is_gone() -> None:
+    world = World(autoscaling={"maxReplicas": 4})
+    await world.settle()
+    hpa = world.cluster._keep(keda_hpa(world))
+    world.put(hpa)
+
+    world.ask(2, autoscaling={"type": "hpa", "maxReplicas": 4})
+    waiting = await world.reconciler.reconcile(KEY)
+
+    assert not waiting
+    assert world.cluster.writes == ["delete ScaledObject demo", "status"]
+    told = world.condition(names.AUTOSCALER_READY)
+    assert told["reason"] == names.AUTOSCALER_SWITCHING
+    assert told["message"] == "waits until HorizontalPodAutoscaler keda-hpa-demo is gone"
+
+    # As KEDA does, and the garbage collector after it.
+    world.store.put(hpa, deleted=True)
+    await world.settle()
+
+    assert ("HorizontalPodAutoscaler", "demo") in world.cluster.objects
+
+    world.ask(3, autoscaling={"maxReplicas": 4})
+    waiting = await world.reconciler.reconcile(KEY)
+    assert not waiting
+    assert world.cluster.writes == ["delete HorizontalPodAutoscaler demo", "status"]
+
+
+async def test_autoscaler_goes_and_the_number_of_pods_stays() -> None:
+    world = World(autoscaling={"maxReplicas": 4}, replicas=3)
+    await world.settle()
+
+    world.ask(2, replicas=3)
+    await world.reconciler.reconcile(KEY)
+
+    assert world.cluster.writes == ["delete ScaledObject demo", "status"]
+    assert world.cluster.objects[("Deployment", "demo")]["spec"]["replicas"] == 3
+    assert {found["type"] for found in world.status()["conditions"]} == {"Ready", "Available"}
 
 
 async def test_hand_edit_is_put_back_and_looked_at_again() -> None:

@@ -276,3 +276,87 @@ def test_long_name_is_used_in_its_short_form_everywhere() -> None:
 
     assert len({manifest["metadata"]["name"] for manifest in manifests}) == 1
     assert name not in str(manifests)
+
+
+SCALED_OBJECT = """
+apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+spec:
+  scaleTargetRef: {apiVersion: rerank.dev/v1alpha1, kind: RerankerService, name: demo}
+  minReplicaCount: 1
+  maxReplicaCount: 4
+  pollingInterval: 15
+  cooldownPeriod: 300
+  advanced:
+    restoreToOriginalReplicaCount: false
+    horizontalPodAutoscalerConfig:
+      behavior:
+        scaleUp: {stabilizationWindowSeconds: 0}
+        scaleDown:
+          stabilizationWindowSeconds: 300
+          policies: [{type: Pods, value: 1, periodSeconds: 60}]
+  triggers:
+  - type: metrics-api
+    metricType: AverageValue
+    metadata:
+      url: http://demo.search.svc:8080/metrics
+      format: prometheus
+      valueLocation: rerank_queue_wait_seconds
+      targetValue: "1"
+      aggregateFromKubeServiceEndpoints: "true"
+      aggregationType: sum
+"""
+
+HPA = """
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+spec:
+  scaleTargetRef: {apiVersion: rerank.dev/v1alpha1, kind: RerankerService, name: demo}
+  minReplicas: 1
+  maxReplicas: 4
+  metrics:
+  - type: Pods
+    pods:
+      metric: {name: rerank_queue_depth}
+      target: {type: AverageValue, averageValue: "64"}
+  behavior:
+    scaleUp: {stabilizationWindowSeconds: 0}
+    scaleDown:
+      stabilizationWindowSeconds: 300
+      policies: [{type: Pods, value: 1, periodSeconds: 60}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("scaling", "expected"),
+    [({}, SCALED_OBJECT), ({"type": "hpa", "targetQueueDepth": 64}, HPA)],
+)
+def test_autoscaler_in_full(scaling: Manifest, expected: str) -> None:
+    wanted = yaml.safe_load(expected)
+
+    found = children(autoscaling={"maxReplicas": 4} | scaling)[wanted["kind"]]
+
+    metadata = {"name": "demo", "namespace": "search", "labels": LABELS}
+    assert found == wanted | {"metadata": metadata}
+
+
+def test_service_without_pods_wakes_when_nobody_knows_of_work() -> None:
+    prometheus = {"serverAddress": "http://prometheus:9090", "query": "sum(gateway_queue)"}
+
+    zero, one = (
+        children(autoscaling={"minReplicas": fewest, "maxReplicas": 4, "prometheus": prometheus})
+        for fewest in (0, 1)
+    )
+
+    assert zero["ScaledObject"]["spec"]["fallback"]["replicas"] == 1
+    assert "fallback" not in one["ScaledObject"]["spec"]
+
+
+def test_service_of_certain_hours_is_not_woken_by_pods_that_are_not_there() -> None:
+    schedule = {"start": "0 8 * * *", "end": "0 9 * * *"}
+    scaling = {"minReplicas": 0, "maxReplicas": 4, "schedules": [schedule]}
+
+    spec = children(autoscaling=scaling)["ScaledObject"]["spec"]
+
+    assert "fallback" not in spec
+    assert [trigger["type"] for trigger in spec["triggers"]] == ["metrics-api", "cron"]

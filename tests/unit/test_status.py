@@ -16,8 +16,16 @@ def condition(
     name: str, deployment: Manifest | None = None, *pods: Manifest, **arguments: Any
 ) -> Condition:
     problems = arguments.pop("problems", {})
+    autoscaler = arguments.pop("autoscaler", None)
     status = build_status(
-        make_reranker(**arguments), deployment, None, pods, problems, RerankerServiceStatus(), NOW
+        make_reranker(**arguments),
+        deployment,
+        None,
+        autoscaler,
+        pods,
+        problems,
+        RerankerServiceStatus(),
+        NOW,
     )
     return {found.type: found for found in status.conditions}[name]
 
@@ -165,7 +173,7 @@ def test_condition_that_is_no_longer_asked_for_goes() -> None:
         return [c.type for c in status_of(reranker, current).conditions]
 
     def status_of(reranker: Any, current: RerankerServiceStatus) -> RerankerServiceStatus:
-        return build_status(reranker, make_deployment(), None, [], {}, current, NOW)
+        return build_status(reranker, make_deployment(), None, None, [], {}, current, NOW)
 
     before = status_of(make_reranker(monitoring=WANTED), RerankerServiceStatus())
 
@@ -299,7 +307,7 @@ def test_new_status_moves_the_transition_time() -> None:
 
 
 def test_scale_always_finds_its_numbers() -> None:
-    status = build_status(make_reranker(), None, None, [], {}, RerankerServiceStatus(), NOW)
+    status = build_status(make_reranker(), None, None, None, [], {}, RerankerServiceStatus(), NOW)
 
     written = status.model_dump(by_alias=True, exclude_none=True)
     assert written["replicas"] == 0
@@ -308,14 +316,16 @@ def test_scale_always_finds_its_numbers() -> None:
 
 @pytest.mark.parametrize(("service", "url"), [({}, "http://demo.search.svc"), (None, "")])
 def test_url_is_told_once_its_service_is_there(service: Manifest | None, url: str) -> None:
-    status = build_status(make_reranker(), None, service, [], {}, RerankerServiceStatus(), NOW)
+    status = build_status(
+        make_reranker(), None, service, None, [], {}, RerankerServiceStatus(), NOW
+    )
 
     assert status.url == url
 
 
 def test_unreadable_spec_keeps_the_facts_and_is_not_ready() -> None:
     current = build_status(
-        make_reranker(), make_deployment(), None, [], {}, RerankerServiceStatus(), NOW
+        make_reranker(), make_deployment(), None, None, [], {}, RerankerServiceStatus(), NOW
     )
 
     status = invalid_status(2, "spec.replicas: wrong", current, NOW)

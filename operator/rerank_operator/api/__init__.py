@@ -6,6 +6,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import ConfigDict, Field, ValidationError
 
 from rerank_operator.api.access import Auth, Monitoring, NetworkPolicy
+from rerank_operator.api.autoscaling import Autoscaling
 from rerank_operator.api.engine import Engine
 from rerank_operator.api.hardware import Accelerator, Resources
 from rerank_operator.api.limits import Limits
@@ -16,6 +17,7 @@ from rerank_operator.api.status import Condition, RerankerServiceStatus
 from rerank_operator.errors import InvalidSpec
 
 __all__ = [
+    "Autoscaling",
     "Condition",
     "Manifest",
     "RerankerService",
@@ -94,7 +96,17 @@ class RerankerServiceSpec(ApiModel):
     resources: Annotated[Resources, Field(description="CPU and memory of a pod.")] = Field(
         default_factory=Resources
     )
-    replicas: Annotated[int, Field(ge=0, le=1000, description="Pods to run.")] = 1
+    replicas: Annotated[
+        int,
+        Field(ge=0, le=1000, description="Pods to run. With autoscaling, the autoscaler sets it."),
+    ] = 1
+    autoscaling: Annotated[
+        Autoscaling | None,
+        Field(
+            description="How many pods there are, by the work that waits. Unset: spec.replicas of "
+            "them; where it was set before, as many as there are then."
+        ),
+    ] = None
     limits: Annotated[
         Limits,
         Field(

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from rerank_operator.api.schema import PRESERVED, ApiModel, Manifest, Rules, rule
+from rerank_operator.api.schema import PRESERVED, ApiModel, Manifest, Rules, at_least, rule
 
 # vLLM's arguments that have a field of their own, or that the server sets, with what to do instead
 # and their type, without which the API server cannot see them in a rule.
@@ -83,7 +83,9 @@ class Engine(ApiModel):
         int, Field(ge=1, le=64, description="Accelerators that share one copy of the model.")
     ] = 1
     gpu_memory_utilization: Annotated[
-        float, Field(ge=0.05, le=1, description="Share of the accelerator's memory vLLM takes.")
+        float,
+        Field(ge=0.05, le=1, description="Share of the accelerator's memory vLLM takes."),
+        at_least("engine.gpuMemoryUtilization", 0.05),
     ] = 0.9
     enforce_eager: Annotated[
         bool | None,

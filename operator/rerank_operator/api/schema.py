@@ -86,6 +86,16 @@ class Rules:
         return node | rules(*node.get(RULES, []), *self._entries)
 
 
+def at_least(field: str, least: float) -> Rules:
+    """Return the check of a number's lower bound, beside the schema's own `minimum`.
+
+    Where the value is written as an integer, the API server cuts that bound to one: it takes 0 for
+    no less than 0.05.
+    """
+    message = f"{field} is below {least:g}: write that, or more"
+    return Rules(rule(f"self >= {float(least)}", message))
+
+
 @dataclass(frozen=True)
 class Matches:
     """A string has to match `pattern`, or else the refusal ends in `remedy`.

@@ -1,6 +1,7 @@
 """The children of a RerankerService, as pure functions of its spec and the operator's settings."""
 
 from rerank_operator.api import Manifest, RerankerService
+from rerank_operator.resources.autoscaler import build_autoscaler
 from rerank_operator.resources.deployment import build_deployment
 from rerank_operator.resources.disruption_budget import build_disruption_budget
 from rerank_operator.resources.network_policy import build_network_policy
@@ -20,5 +21,6 @@ def desired(reranker: RerankerService, settings: Settings) -> list[Manifest]:
         build_disruption_budget(reranker),
         build_deployment(reranker, settings),
         build_pod_monitor(reranker),
+        build_autoscaler(reranker),
     ]
     return [child for child in children if child is not None]

@@ -7,7 +7,8 @@ from rerank_operator.resources.metadata import build_metadata
 
 def build_disruption_budget(reranker: RerankerService) -> Manifest | None:
     """Return the budget; None where there is at most one pod, whose node could never be drained."""
-    if reranker.spec.replicas < 2:
+    scaling = reranker.spec.autoscaling
+    if max(reranker.spec.replicas, scaling.max_replicas if scaling else 0) < 2:
         return None
     return {
         "apiVersion": DISRUPTION_BUDGETS.api_version,

@@ -7,6 +7,7 @@ from typing import Any
 from rerank_operator import names
 from rerank_operator.api import Manifest, RerankerService, RerankerServiceStatus
 from rerank_operator.names import Kind
+from rerank_operator.status.autoscaler import autoscaler_ready
 from rerank_operator.status.conditions import Finding, merge, refusal_reason
 from rerank_operator.status.ready import ready
 
@@ -17,6 +18,7 @@ def build_status(
     reranker: RerankerService,
     deployment: Manifest | None,
     service: Manifest | None,
+    autoscaler: Manifest | None,
     pods: Sequence[Manifest],
     problems: Mapping[Kind, Finding],
     current: RerankerServiceStatus,
@@ -24,20 +26,26 @@ def build_status(
 ) -> RerankerServiceStatus:
     """Return the complete status.
 
-    `deployment` and `service` are None unless they are this reranker's own.
+    `deployment` and `service` are None unless they are this reranker's own; `autoscaler` is the
+    HorizontalPodAutoscaler, its own or KEDA's for it.
     `problems` is what kept children from being applied, in the order in which it was met. The first
-    comes before all else in Ready; only without its PodMonitor a service is as good as with it.
+    comes before all else in Ready, those of SIDE_KINDS apart.
     `current` is the status as it is, from which times of unchanged conditions are kept.
     """
     instance = names.instance(reranker.name)
     counts = (deployment or {}).get("status", {})
-    problem = next((problems[kind] for kind in problems if kind != names.POD_MONITORS), None)
+    problem = next((problems[kind] for kind in problems if kind not in names.SIDE_KINDS), None)
     findings = {
         names.READY: ready(reranker, deployment, pods, problem),
         names.AVAILABLE: _available(reranker, counts),
     }
     if reranker.spec.monitoring.pod_monitor:
         findings[names.MONITORED] = _monitored(problems.get(names.POD_MONITORS))
+    if reranker.spec.autoscaling is not None:
+        scaling_problem = problems.get(names.SCALED_OBJECTS) or problems.get(names.AUTOSCALERS)
+        findings[names.AUTOSCALER_READY] = autoscaler_ready(
+            reranker.spec.autoscaling, autoscaler, pods, scaling_problem
+        )
     kept = [
         condition
         for condition in current.conditions
