@@ -7,7 +7,7 @@ RUN_LAB := PYTHONPATH=tests $(BIN)/python -m lab
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-down test check test-server test-clients test-vllm test-apiserver test-lab test-e2e bench-server bench-gpu format \
+.PHONY: help demo demo-down test check test-server test-clients test-vllm test-apiserver test-lab test-e2e bench-server bench-gpu sim-autoscaling format \
 	generate lock serve lab-up lab-down lab-build lab-gpus packages \
 	model model-short clean
 
@@ -55,6 +55,10 @@ bench-server: .venv-vllm/done ## The server beside vLLM's own, on this machine: 
 bench-gpu: ## The same on a GPU, with a random model of Qwen3-Reranker-0.6B's size (10 min; GPU_PYTHON=)
 	PYTHONPATH=tests:server:$(PYTHONPATH) $(or $(GPU_PYTHON),python3) -m bench.gpu
 
+sim-autoscaling: build/plots-env/done ## A day of load, simulated: what each way to scale costs and how long requests wait
+	PYTHONPATH=tests build/plots-env/bin/python -m bench.scaling \
+		--plot docs/images/autoscaling.svg
+
 format: .venv/done ## Format the code
 	$(BIN)/ruff check --fix -q .
 	$(BIN)/ruff format .
@@ -74,6 +78,7 @@ lock: .venv/done ## Compile the requirements files anew, with the latest version
 	$(LOCK) --group model -c requirements/server-cpu.txt -o requirements/model.txt
 	$(LOCK) --group server-test -c requirements/server-cpu.txt -o requirements/server-test.txt
 	$(LOCK) --group clients -o requirements/clients.txt
+	$(LOCK) --group plots -o requirements/plots.txt
 
 serve: .venv-vllm/done ## The server alone with the small model, on 127.0.0.1:8080 (PORT=)
 	.venv-vllm/bin/rerank-server --model models/tiny-reranker --dtype float32 --port $(PORT)
@@ -107,9 +112,9 @@ model-short: .venv-vllm/done build/model-env/done ## The same in minutes on a CP
 	$(MODEL) models/evaluate.py --model build/model-short/model \
 		--golden build/model-short/model/golden.json
 
-build/model-env/done: .venv/done requirements/model.txt
-	$(BIN)/uv venv -q --clear --python $(PYTHON) build/model-env
-	$(BIN)/uv pip install -q --python build/model-env --require-hashes -r requirements/model.txt
+build/%-env/done: .venv/done requirements/%.txt
+	$(BIN)/uv venv -q --clear --python $(PYTHON) build/$*-env
+	$(BIN)/uv pip install -q --python build/$*-env --require-hashes -r requirements/$*.txt
 	touch $@
 
 lab-up: .venv/done ## Start a single-node Kubernetes on this machine (needs root)

@@ -76,9 +76,35 @@ VOLUMES = [
 FROM = "NetworkPolicy/spec/ingress/0/from"
 SCALED = "ScaledObject/spec"
 HPA = "HorizontalPodAutoscaler/spec"
+ASKED_OF_PODS = (
+    "url",
+    "format",
+    "valueLocation",
+    "targetValue",
+    "aggregateFromKubeServiceEndpoints",
+    "aggregationType",
+)
 SCALING: Manifest = {"autoscaling": {"maxReplicas": 4}}
 SCALING_BY_HPA: Manifest = {"autoscaling": {"type": "hpa", "maxReplicas": 4}}
-OWN_QUERY = 'sum(rerank_queue_wait_seconds{namespace="search",pod=~"demo-[a-z0-9]+-[a-z0-9]+"})'
+
+
+def prometheus(index: int, metric: str, target: str) -> dict[str, Any]:
+    """Return what is seen of a trigger that asked the pods and now asks Prometheus."""
+    place = f"{SCALED}/triggers/{index}"
+    labels = 'namespace="search",pod=~"demo-[a-z0-9]+-[a-z0-9]+"'
+    asked = {
+        "serverAddress": "http://prometheus:9090",
+        "query": f"sum({metric}{{{labels}}})",
+        "threshold": target,
+        "ignoreNullValues": "false",
+    }
+    return (
+        {f"{place}/type": "prometheus"}
+        | {f"{place}/metadata/{name}": value for name, value in asked.items()}
+        | {f"{place}/metadata/{name}": None for name in ASKED_OF_PODS}
+    )
+
+
 SPREAD = f"{POD}/topologySpreadConstraints"
 
 FIELDS: dict[str, Change] = {
@@ -169,28 +195,27 @@ FIELDS: dict[str, Change] = {
     "autoscaling.prometheus.serverAddress": Change(
         "http://prometheus:9090",
         {
-            f"{SCALED}/triggers/0/type": "prometheus",
-            f"{SCALED}/triggers/0/metadata/serverAddress": "http://prometheus:9090",
-            f"{SCALED}/triggers/0/metadata/query": OWN_QUERY,
-            f"{SCALED}/triggers/0/metadata/threshold": "1",
-            f"{SCALED}/triggers/0/metadata/ignoreNullValues": "false",
-            **dict.fromkeys(
-                f"{SCALED}/triggers/0/metadata/{name}"
-                for name in (
-                    "url",
-                    "format",
-                    "valueLocation",
-                    "targetValue",
-                    "aggregateFromKubeServiceEndpoints",
-                    "aggregationType",
-                )
-            ),
+            **prometheus(0, "rerank_queue_wait_seconds", "1"),
+            **prometheus(1, "rerank_utilization", "0.7"),
         },
         SCALING,
     ),
     "autoscaling.prometheus.query": Change(
         "sum(gateway_queue)",
-        {f"{SCALED}/triggers/0/metadata/query": "sum(gateway_queue)"},
+        {
+            f"{SCALED}/triggers/0/metadata/query": "sum(gateway_queue)",
+            **{
+                f"{SCALED}/triggers/1/{name}": None
+                for name in (
+                    "type",
+                    "metricType",
+                    "metadata/serverAddress",
+                    "metadata/query",
+                    "metadata/threshold",
+                    "metadata/ignoreNullValues",
+                )
+            },
+        },
         {"autoscaling": {"maxReplicas": 4, "prometheus": {"serverAddress": "http://p:9090"}}},
     ),
     "autoscaling.schedules": Change(
@@ -203,11 +228,11 @@ FIELDS: dict[str, Change] = {
             }
         ],
         {
-            f"{SCALED}/triggers/1/type": "cron",
-            f"{SCALED}/triggers/1/metadata/start": "0 8 * * 1-5",
-            f"{SCALED}/triggers/1/metadata/end": "0 20 * * 1-5",
-            f"{SCALED}/triggers/1/metadata/timezone": "Europe/Zurich",
-            f"{SCALED}/triggers/1/metadata/desiredReplicas": "2",
+            f"{SCALED}/triggers/2/type": "cron",
+            f"{SCALED}/triggers/2/metadata/start": "0 8 * * 1-5",
+            f"{SCALED}/triggers/2/metadata/end": "0 20 * * 1-5",
+            f"{SCALED}/triggers/2/metadata/timezone": "Europe/Zurich",
+            f"{SCALED}/triggers/2/metadata/desiredReplicas": "2",
         },
         SCALING,
     ),
@@ -218,9 +243,12 @@ FIELDS: dict[str, Change] = {
             f"{HPA}/metrics/0/external/metric/name": "queue",
             f"{HPA}/metrics/0/external/target/type": "AverageValue",
             f"{HPA}/metrics/0/external/target/averageValue": "1",
-            f"{HPA}/metrics/0/pods/metric/name": None,
-            f"{HPA}/metrics/0/pods/target/type": None,
-            f"{HPA}/metrics/0/pods/target/averageValue": None,
+            **{
+                f"{HPA}/metrics/{index}/pods/{name}": None
+                for index in (0, 1)
+                for name in ("metric/name", "target/type", "target/averageValue")
+            },
+            f"{HPA}/metrics/1/type": None,
         },
         SCALING_BY_HPA,
     ),

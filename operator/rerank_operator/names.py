@@ -25,6 +25,7 @@ NO_ACCELERATOR = "none"
 # What autoscalers read of the server: gauges without labels.
 QUEUE_DEPTH_METRIC = "rerank_queue_depth"
 QUEUE_WAIT_METRIC = "rerank_queue_wait_seconds"
+UTILIZATION_METRIC = "rerank_utilization"
 
 
 class Kind(NamedTuple):

@@ -1,7 +1,6 @@
 """How much work may come in: what one request may bring, and what may wait in all."""
 
 import math
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -9,9 +8,8 @@ from rerank_server.errors import Overloaded, TooLarge
 from rerank_server.metrics import Metrics
 from rerank_server.ranking import Ranking
 from rerank_server.settings import Settings
+from rerank_server.speed import Speed
 
-# How fast the measured speed follows the real one; each measurement covers a second or more.
-SMOOTHING = 0.3
 LONGEST_RETRY_SECONDS = 60
 
 
@@ -76,10 +74,10 @@ class Work:
         self._queue = queue
         self.pairs = pairs
 
-    def done(self, pairs: int, saturated: bool) -> None:
-        """Tell that so many of them have their scores; see `Queue.finished`."""
+    def done(self, pairs: int, tokens: int, saturated: bool) -> None:
+        """Tell that so many of them, and of tokens, are done; see `Speed.done`."""
         self.pairs -= pairs
-        self._queue.finished(pairs, saturated)
+        self._queue.done(pairs, tokens, saturated)
 
 
 class Queue:
@@ -90,12 +88,10 @@ class Queue:
         self._limit = limit
         self._metrics = metrics
         self._pairs = 0
-        # Pairs a second; None until something was measured.
-        self._speed: float | None = None
-        # Pairs done since a moment, and whether the engine had all it could take all that time.
-        self._finished = 0
-        self._since = 0.0
-        self._saturated = True
+        self.speed = Speed()
+        metrics.capacity.set_function(lambda: self.speed.pairs)
+        metrics.queue_wait.set_function(lambda: self._seconds(self._pairs))
+        metrics.utilization.set_function(self.speed.utilization)
 
     @contextmanager
     def admit(self, pairs: int, deadline_seconds: float | None) -> Iterator[Work]:
@@ -118,7 +114,7 @@ class Queue:
                 retry_after_seconds=_whole_seconds(wait - deadline_seconds),
             )
         if not self._pairs:
-            self._measure_from(time.monotonic())
+            self.speed.start()
         work = Work(self, pairs)
         self._change(pairs)
         try:
@@ -126,38 +122,17 @@ class Queue:
         finally:
             self._change(-work.pairs)
 
-    def finished(self, pairs: int, saturated: bool) -> None:
-        """Note that pairs have their scores.
-
-        `saturated`: more of them waited than the engine could take. Only then their number tells
-        its speed, and not that of the clients.
-        """
-        self._finished += pairs
-        self._saturated &= saturated
-        now = time.monotonic()
-        elapsed = now - self._since
-        if elapsed >= 1:
-            if self._saturated:
-                self.measured(self._finished / elapsed)
-            self._measure_from(now)
+    def done(self, pairs: int, tokens: int, saturated: bool) -> None:
+        """Note that pairs have their scores; see `Speed.done`."""
+        self.speed.done(pairs, tokens, saturated)
         self._change(-pairs)
 
-    def measured(self, speed: float) -> None:
-        """Let the known speed, in pairs a second, follow a measurement."""
-        before = self._speed or speed
-        self._speed = before + SMOOTHING * (speed - before)
-        self._metrics.capacity.set(self._speed)
-
-    def _measure_from(self, now: float) -> None:
-        self._since, self._finished, self._saturated = now, 0, True
-
     def _seconds(self, pairs: int) -> float:
-        return pairs / self._speed if self._speed else 0.0
+        return pairs / self.speed.pairs if self.speed.pairs else 0.0
 
     def _change(self, pairs: int) -> None:
         self._pairs += pairs
         self._metrics.queue_depth.set(self._pairs)
-        self._metrics.queue_wait.set(self._seconds(self._pairs))
 
 
 def _whole_seconds(seconds: float) -> int:

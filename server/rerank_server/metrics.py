@@ -56,6 +56,11 @@ class Metrics:
             "Time that the pairs waiting or running take at that speed.",
             registry=self.registry,
         )
+        self.utilization = Gauge(
+            "rerank_utilization",
+            "Part of the tokens that the engine could have done in the last minute, that it did.",
+            registry=self.registry,
+        )
         self.queue_seconds = Histogram(
             "rerank_queue_seconds",
             "Time from a request's admission to its first pairs' way into the engine.",

@@ -107,7 +107,7 @@ class Pipeline:
         )
         self._metrics.score_check.labels(result=result).set(1)
         speed = await measure_speed(engine)
-        self._queue.measured(speed.pairs)
+        self._queue.speed.measured(speed.pairs, speed.tokens)
         least, most = WINDOW_TOKENS
         window = WINDOW_SMALL_TIMES * speed.small_seconds * speed.tokens
         self._window.tokens = max(least, min(most, round(window)))
@@ -193,7 +193,7 @@ class Pipeline:
                 self._metrics.scores.observe(relevance(logit))
             self._metrics.pairs.inc(len(places))
             self._metrics.tokens.inc(turn.tokens)
-            work.done(len(places), self._window.full)
+            work.done(len(places), turn.tokens, self._window.full)
 
         waiting = True
         chunks = _tokenize(engine.tokenizer, rankings, self._settings.truncate)

@@ -78,7 +78,7 @@ def test_explain_knows_every_field(plane: ControlPlane) -> None:
     )
 
 
-WRONG = [
+WRONG: list[tuple[dict[str, Any], str]] = [
     ({"model": {}}, "spec.model.name: Required value"),
     ({"model": {"name": ""}}, "spec.model.name"),
     ({"model": {"name": "   "}}, "model.name is '   '"),
@@ -144,9 +144,8 @@ WRONG = [
         {"autoscaling": {"maxReplicas": 4, "targetWaitSeconds": 0}},
         "autoscaling.targetWaitSeconds is below 0.05",
     ),
-        {"autoscaling": {"maxReplicas": 4, "targetWaitSeconds": 0}},
-        "autoscaling.targetWaitSeconds is below 0.05",
-    ),
+    {"autoscaling": {"maxReplicas": 4, "targetWaitSeconds": 0}},
+    "autoscaling.targetWaitSeconds is below 0.05",
     (
         {"autoscaling": {"maxReplicas": 4, "prometheus": {"serverAddress": "prometheus:9090"}}},
         "autoscaling.prometheus.serverAddress is 'prometheus:9090': write a URL",

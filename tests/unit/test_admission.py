@@ -2,11 +2,13 @@ from typing import Any
 
 import pytest
 
-from rerank_server.admission import SMOOTHING, Arriving, Queue, check_size
+from rerank_server.admission import Arriving, Queue, check_size
 from rerank_server.errors import Overloaded, TooLarge
 from rerank_server.metrics import Metrics
 from rerank_server.ranking import Ranking
 from rerank_server.settings import Settings
+
+TOLD = ("queue_depth", "queue_wait_seconds", "capacity_pairs_per_second")
 
 
 def make_queue(
@@ -14,7 +16,7 @@ def make_queue(
 ) -> Queue:
     queue = Queue(limit, metrics or Metrics())
     if speed is not None:
-        queue.measured(speed)
+        queue.speed.measured(speed, 100 * speed)
     return queue
 
 
@@ -65,7 +67,7 @@ def test_done_pairs_make_room() -> None:
     queue = make_queue(limit=100)
 
     with queue.admit(80, None) as work:
-        work.done(60, saturated=True)
+        work.done(60, 6000, saturated=True)
         with queue.admit(80, None):
             pass
 
@@ -73,7 +75,7 @@ def test_done_pairs_make_room() -> None:
 def test_failed_request_leaves_no_pairs_behind() -> None:
     queue = make_queue(limit=100)
     with pytest.raises(ValueError, match="broken"), queue.admit(80, None) as work:
-        work.done(10, saturated=True)
+        work.done(10, 1000, saturated=True)
         raise ValueError("broken")
 
     with queue.admit(100, None):
@@ -99,33 +101,15 @@ def test_retry_after_is_bounded() -> None:
     assert refusal.value.retry_after_seconds == 60
 
 
-@pytest.mark.parametrize(
-    ("saturated", "capacity"),
-    [
-        ([True, True], 10 + SMOOTHING * (60 - 10)),
-        # What the clients send in that time, and not what the engine does.
-        ([True, False], 10),
-        ([False, True], 10),
-    ],
-)
-def test_speed_follows_an_engine_that_has_all_it_can_take(
-    saturated: list[bool], capacity: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = 0.0
-    monkeypatch.setattr("rerank_server.admission.time.monotonic", lambda: now)
+def test_metrics_tell_what_waits_and_how_long_that_takes() -> None:
     metrics = Metrics()
     queue = make_queue(limit=1000, speed=10, metrics=metrics)
 
     with queue.admit(100, None) as work:
-        assert metrics.registry.get_sample_value("rerank_queue_wait_seconds") == 10
-        for full in saturated:
-            now += 0.5
-            work.done(30, full)
+        work.done(60, tokens=6000, saturated=False)
 
-        told = metrics.registry.get_sample_value("rerank_capacity_pairs_per_second")
-        wait = metrics.registry.get_sample_value("rerank_queue_wait_seconds")
-    assert told == pytest.approx(capacity)
-    assert wait == pytest.approx(40 / capacity)
+        told = {name: metrics.registry.get_sample_value(f"rerank_{name}") for name in TOLD}
+    assert told == {"queue_depth": 40, "queue_wait_seconds": 4, "capacity_pairs_per_second": 10}
 
 
 def test_bodies_that_arrive_at_once_are_bounded_in_sum() -> None:

@@ -135,7 +135,9 @@ def test_server_takes_whatever_the_schema_lets_through(
     read_settings([])
 
 
-@pytest.mark.parametrize("name", [names.QUEUE_DEPTH_METRIC, names.QUEUE_WAIT_METRIC])
+@pytest.mark.parametrize(
+    "name", [names.QUEUE_DEPTH_METRIC, names.QUEUE_WAIT_METRIC, names.UTILIZATION_METRIC]
+)
 def test_autoscalers_read_a_gauge_of_the_server_that_has_no_labels(name: str) -> None:
     # KEDA takes the first series that it finds, and adds nothing up.
     assert f"\n{name} 0.0\n" in Metrics().text().decode()

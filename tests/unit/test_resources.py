@@ -3,9 +3,10 @@ from typing import Any
 import pytest
 import yaml
 
+from bench import scaling
 from builders import make_reranker
 from rerank_operator.api import Manifest
-from rerank_operator.resources import desired
+from rerank_operator.resources import autoscaler, desired
 from rerank_operator.settings import Settings
 
 SETTINGS = Settings(server_image="gpu:1", server_image_cpu="cpu:1")
@@ -278,6 +279,10 @@ def test_long_name_is_used_in_its_short_form_everywhere() -> None:
     assert name not in str(manifests)
 
 
+def test_simulation_scales_as_the_operator_does() -> None:
+    assert scaling.UTILIZATION == autoscaler.UTILIZATION
+
+
 SCALED_OBJECT = """
 apiVersion: keda.sh/v1alpha1
 kind: ScaledObject
@@ -305,6 +310,15 @@ spec:
       targetValue: "1"
       aggregateFromKubeServiceEndpoints: "true"
       aggregationType: sum
+  - type: metrics-api
+    metricType: AverageValue
+    metadata:
+      url: http://demo.search.svc:8080/metrics
+      format: prometheus
+      valueLocation: rerank_utilization
+      targetValue: "0.7"
+      aggregateFromKubeServiceEndpoints: "true"
+      aggregationType: sum
 """
 
 HPA = """
@@ -319,6 +333,10 @@ spec:
     pods:
       metric: {name: rerank_queue_depth}
       target: {type: AverageValue, averageValue: "64"}
+  - type: Pods
+    pods:
+      metric: {name: rerank_utilization}
+      target: {type: AverageValue, averageValue: 700m}
   behavior:
     scaleUp: {stabilizationWindowSeconds: 0}
     scaleDown:
@@ -359,4 +377,8 @@ def test_service_of_certain_hours_is_not_woken_by_pods_that_are_not_there() -> N
     spec = children(autoscaling=scaling)["ScaledObject"]["spec"]
 
     assert "fallback" not in spec
-    assert [trigger["type"] for trigger in spec["triggers"]] == ["metrics-api", "cron"]
+    assert [trigger["type"] for trigger in spec["triggers"]] == [
+        "metrics-api",
+        "metrics-api",
+        "cron",
+    ]

@@ -166,6 +166,7 @@ class Autoscaling(ApiModel):
         ExternalMetric | None,
         Field(
             description="What the HorizontalPodAutoscaler asks for, as a sum over the pods. Unset: "
-            "the pods' own metric, rerank_queue_depth or, for auto, rerank_queue_wait_seconds."
+            "the pods' own, rerank_queue_depth or, for auto, rerank_queue_wait_seconds, and "
+            "rerank_utilization."
         ),
     ] = None

@@ -4,7 +4,10 @@ Both write `spec.replicas` of the RerankerService, through its /scale. The Deplo
 have one writer, which is the operator.
 """
 
+from collections.abc import Iterator
+
 from rerank_operator.api import Autoscaling, Manifest, RerankerService
+from rerank_operator.api.autoscaling import Prometheus
 from rerank_operator.names import (
     AUTOSCALERS,
     HTTP_PORT,
@@ -12,12 +15,15 @@ from rerank_operator.names import (
     QUEUE_WAIT_METRIC,
     RERANKERS,
     SCALED_OBJECTS,
+    UTILIZATION_METRIC,
     instance,
 )
 from rerank_operator.resources.metadata import build_metadata
 
 # KEDA's own look at the metric; it counts failures by it, the autoscaler asks for itself.
 POLLING_SECONDS = 15
+# With more, the simulation in docs/autoscaling.md keeps requests waiting; with less it costs pods.
+UTILIZATION = 0.7
 FALLBACK = {"failureThreshold": 3, "replicas": 1, "behavior": "currentReplicasIfHigher"}
 
 
@@ -54,7 +60,7 @@ def _scaled_object(reranker: RerankerService, scaling: Autoscaling) -> Manifest:
                 "horizontalPodAutoscalerConfig": {"behavior": _behavior(scaling)},
             },
             "triggers": [
-                _prometheus(reranker, scaling) if scaling.prometheus else _pods(reranker, scaling),
+                *_triggers(reranker, scaling),
                 *(
                     {
                         "type": "cron",
@@ -72,39 +78,43 @@ def _scaled_object(reranker: RerankerService, scaling: Autoscaling) -> Manifest:
     }
 
 
-def _pods(reranker: RerankerService, scaling: Autoscaling) -> Manifest:
-    """Return the trigger that asks each pod.
+def _triggers(reranker: RerankerService, scaling: Autoscaling) -> Iterator[Manifest]:
+    """Yield what KEDA asks, of which the largest number of pods counts."""
+    name, namespace = instance(reranker.name), reranker.namespace
+    prometheus = scaling.prometheus
+    if prometheus is not None and prometheus.query is not None:
+        yield _query(prometheus, prometheus.query, _target_value(scaling))
+        return
+    for metric, target in _metrics(scaling):
+        if prometheus is None:
+            # The host has to end in .svc and the port is the pods', not the Service's: KEDA asks
+            # the Service's endpoints one by one.
+            yield {
+                "type": "metrics-api",
+                "metricType": "AverageValue",
+                "metadata": {
+                    "url": f"http://{name}.{namespace}.svc:{HTTP_PORT}/metrics",
+                    "format": "prometheus",
+                    "valueLocation": metric,
+                    "targetValue": f"{target:g}",
+                    "aggregateFromKubeServiceEndpoints": "true",
+                    "aggregationType": "sum",
+                },
+            }
+        else:
+            # Of any ReplicaSet's pods, and not of a service whose name begins the same.
+            labels = f'namespace="{namespace}",pod=~"{name}-[a-z0-9]+-[a-z0-9]+"'
+            yield _query(prometheus, f"sum({metric}{{{labels}}})", target)
 
-    Its host has to end in .svc and its port is the pods', not the Service's: KEDA asks the
-    Service's endpoints one by one.
-    """
-    host = f"{instance(reranker.name)}.{reranker.namespace}.svc"
-    return {
-        "type": "metrics-api",
-        "metricType": "AverageValue",
-        "metadata": {
-            "url": f"http://{host}:{HTTP_PORT}/metrics",
-            "format": "prometheus",
-            "valueLocation": _metric(scaling),
-            "targetValue": f"{_target_value(scaling):g}",
-            "aggregateFromKubeServiceEndpoints": "true",
-            "aggregationType": "sum",
-        },
-    }
 
-
-def _prometheus(reranker: RerankerService, scaling: Autoscaling) -> Manifest:
-    assert scaling.prometheus is not None
-    # Those of the one ReplicaSet or other, and not of a service whose name begins the same.
-    pods = f"{instance(reranker.name)}-[a-z0-9]+-[a-z0-9]+"
-    own = f'sum({_metric(scaling)}{{namespace="{reranker.namespace}",pod=~"{pods}"}})'
+def _query(prometheus: Prometheus, query: str, target: float) -> Manifest:
     return {
         "type": "prometheus",
         "metricType": "AverageValue",
         "metadata": {
-            "serverAddress": scaling.prometheus.server_address,
-            "query": scaling.prometheus.query or own,
-            "threshold": f"{_target_value(scaling):g}",
+            "serverAddress": prometheus.server_address,
+            "query": query,
+            "threshold": f"{target:g}",
             # By default no data is no work, and pods go.
             "ignoreNullValues": "false",
         },
@@ -112,14 +122,17 @@ def _prometheus(reranker: RerankerService, scaling: Autoscaling) -> Manifest:
 
 
 def _hpa(reranker: RerankerService, scaling: Autoscaling) -> Manifest:
-    target = {"type": "AverageValue", "averageValue": _quantity(_target_value(scaling))}
     external = scaling.external_metric
     if external is None:
-        metric = {"type": "Pods", "pods": {"metric": {"name": _metric(scaling)}, "target": target}}
+        metrics = [
+            {"type": "Pods", "pods": {"metric": {"name": metric}, "target": _average(target)}}
+            for metric, target in _metrics(scaling)
+        ]
     else:
         selector = {"selector": {"matchLabels": external.match_labels}}
         named = {"name": external.name} | (selector if external.match_labels else {})
-        metric = {"type": "External", "external": {"metric": named, "target": target}}
+        target = _average(_target_value(scaling))
+        metrics = [{"type": "External", "external": {"metric": named, "target": target}}]
     return {
         "apiVersion": AUTOSCALERS.api_version,
         "kind": AUTOSCALERS.name,
@@ -128,7 +141,7 @@ def _hpa(reranker: RerankerService, scaling: Autoscaling) -> Manifest:
             "scaleTargetRef": _target(reranker),
             "minReplicas": scaling.min_replicas,
             "maxReplicas": scaling.max_replicas,
-            "metrics": [metric],
+            "metrics": metrics,
             "behavior": _behavior(scaling),
         },
     }
@@ -154,8 +167,15 @@ def _target(reranker: RerankerService) -> Manifest:
     }
 
 
-def _metric(scaling: Autoscaling) -> str:
-    return QUEUE_WAIT_METRIC if scaling.target_queue_depth == "auto" else QUEUE_DEPTH_METRIC
+def _metrics(scaling: Autoscaling) -> list[tuple[str, float]]:
+    """Return the pods' metrics and what each should be per pod.
+
+    The queue tells when there are too few pods, and little once there are enough: by it alone they
+    would go until there are too few again.
+    """
+    auto = scaling.target_queue_depth == "auto"
+    queue = QUEUE_WAIT_METRIC if auto else QUEUE_DEPTH_METRIC
+    return [(queue, _target_value(scaling)), (UTILIZATION_METRIC, UTILIZATION)]
 
 
 def _target_value(scaling: Autoscaling) -> float:
@@ -164,7 +184,8 @@ def _target_value(scaling: Autoscaling) -> float:
     return scaling.target_queue_depth
 
 
-def _quantity(value: float) -> str:
-    """Return `value` as the API server writes quantities."""
-    thousandths = round(1000 * value)
-    return f"{thousandths}m" if thousandths % 1000 else f"{thousandths // 1000}"
+def _average(target: float) -> Manifest:
+    """Return a target per pod, as the API server writes quantities."""
+    thousandths = round(1000 * target)
+    value = f"{thousandths}m" if thousandths % 1000 else f"{thousandths // 1000}"
+    return {"type": "AverageValue", "averageValue": value}
