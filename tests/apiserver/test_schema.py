@@ -144,8 +144,6 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"autoscaling": {"maxReplicas": 4, "targetWaitSeconds": 0}},
         "autoscaling.targetWaitSeconds is below 0.05",
     ),
-    {"autoscaling": {"maxReplicas": 4, "targetWaitSeconds": 0}},
-    "autoscaling.targetWaitSeconds is below 0.05",
     (
         {"autoscaling": {"maxReplicas": 4, "prometheus": {"serverAddress": "prometheus:9090"}}},
         "autoscaling.prometheus.serverAddress is 'prometheus:9090': write a URL",
