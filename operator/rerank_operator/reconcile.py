@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -11,12 +11,17 @@ from rerank_operator import drift, names
 from rerank_operator.api import Manifest, RerankerService, RerankerServiceStatus, parse
 from rerank_operator.errors import InvalidSpec, NotFound, Refused, Unavailable
 from rerank_operator.names import Kind
+from rerank_operator.observed import Observed, lacks_room
 from rerank_operator.resources import desired
 from rerank_operator.settings import Settings
 from rerank_operator.status import Finding, build_status, invalid_status, refusal_reason
 from rerank_operator.store import Key, Store
 
 log = logging.getLogger(__name__)
+
+# A device that has just become free is still "Insufficient" for as long as the scheduler backs off
+# from the pod, which is 10 s at most. Taken too early, that would end a pod that serves.
+ROOM_WAIT = timedelta(seconds=15)
 
 
 class Cluster(Protocol):
@@ -37,7 +42,11 @@ class Cluster(Protocol):
 
 
 class Reconciler:
-    """Makes the cluster hold what each RerankerService asks for; keeps nothing between passes."""
+    """Makes the cluster hold what each RerankerService asks for.
+
+    Keeps nothing between passes but since when a rollout has lacked room: a restart begins that
+    wait anew.
+    """
 
     def __init__(
         self, store: Store, cluster: Cluster, settings: Settings, clock: Callable[[], datetime]
@@ -46,6 +55,7 @@ class Reconciler:
         self._cluster = cluster
         self._settings = settings
         self._clock = clock
+        self._lacks_room_since: dict[Key, datetime] = {}
 
     async def reconcile(self, key: Key) -> bool:
         """Run one pass, and return whether it is settled; if not it wants another, later."""
@@ -59,6 +69,7 @@ class Reconciler:
         body = self._store.reranker(key)
         # The children of one that goes are the garbage collector's, by their ownerReferences.
         if body is None or "deletionTimestamp" in body["metadata"]:
+            self._lacks_room_since.pop(key, None)
             return True
         try:
             reranker = parse(body)
@@ -88,9 +99,12 @@ class Reconciler:
 
         Return whether nothing had to be put back, and the problems of the kinds that had one.
         """
-        settled = True
         problems: dict[Kind, Finding] = {}
-        wanted = [_owned_by(reranker, manifest) for manifest in desired(reranker, self._settings)]
+        observed = self._observed(key, reranker)
+        # Nothing else tells when the wait is over.
+        settled = observed.short or key not in self._lacks_room_since
+        children = desired(reranker, self._settings, observed)
+        wanted = [_owned_by(reranker, manifest) for manifest in children]
         for manifest in wanted:
             kind = names.KIND_BY_NAME[manifest["kind"]]
             try:
@@ -105,6 +119,16 @@ class Reconciler:
         for kind, finding in (await self._prune(key, wanted, reranker)).items():
             problems.setdefault(kind, finding)
         return settled, problems
+
+    def _observed(self, key: Key, reranker: RerankerService) -> Observed:
+        deployment = self._own(key, names.DEPLOYMENTS, reranker)
+        pods = self._store.pods(key)
+        if not lacks_room(deployment, pods):
+            self._lacks_room_since.pop(key, None)
+            return Observed(deployment, pods)
+        now = self._clock()
+        since = self._lacks_room_since.setdefault(key, now)
+        return Observed(deployment, pods, now - since >= ROOM_WAIT)
 
     async def _apply(self, key: Key, manifest: Manifest, reranker: RerankerService) -> bool:
         """Make one child as it should be. False: it had to be put back, so look again soon.
