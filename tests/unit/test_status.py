@@ -50,6 +50,12 @@ def test_zero_wanted_pods_is_ready() -> None:
     assert ready(make_deployment(0), replicas=0).reason == names.SCALED_TO_ZERO
 
 
+def test_without_a_pod_that_serves_nothing_is_available() -> None:
+    found = condition(names.AVAILABLE, make_deployment(availableReplicas=0))
+
+    assert (found.status, found.reason) == ("False", names.NO_PODS_AVAILABLE)
+
+
 def test_one_of_two_pods_is_available_but_not_ready() -> None:
     deployment = make_deployment(2, readyReplicas=1, availableReplicas=1)
 
@@ -157,6 +163,12 @@ def test_service_without_its_pod_monitor_is_ready_and_says_so() -> None:
 
     assert (monitored.status, monitored.reason) == ("False", names.POD_MONITOR_MISSING)
     assert ready(make_deployment(), **arguments).status == "True"
+
+
+def test_pod_monitor_that_is_there_is_told() -> None:
+    found = condition(names.MONITORED, make_deployment(), monitoring=WANTED)
+
+    assert (found.status, found.reason) == ("True", names.POD_MONITOR_APPLIED)
 
 
 def test_condition_that_is_no_longer_asked_for_goes() -> None:

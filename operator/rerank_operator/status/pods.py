@@ -80,7 +80,8 @@ def _container_finding(pod: str, container: Manifest, secrets: Sequence[SecretUs
     if ended:
         if ended.get("reason") == "OOMKilled":
             return Finding(
-                names.OUT_OF_MEMORY, f"pod {pod} was killed: its memory limit is too low"
+                names.OUT_OF_MEMORY,
+                f"pod {pod} was killed for its memory: raise spec.resources.limits.memory",
             )
         log = " ".join(ended.get("message", "")[-_MAX_LOG:].split())
         restarts = container.get("restartCount", 0)
