@@ -12,6 +12,7 @@ from rerank_operator.api import Manifest, RerankerService, RerankerServiceStatus
 from rerank_operator.errors import InvalidSpec, NotFound, Refused, Unavailable
 from rerank_operator.names import Kind
 from rerank_operator.observed import Observed, lacks_room
+from rerank_operator.ownership import applied_hash, is_ours, with_owner
 from rerank_operator.resources import desired
 from rerank_operator.settings import Settings
 from rerank_operator.status import Finding, build_status, invalid_status, refusal_reason
@@ -104,7 +105,7 @@ class Reconciler:
         # Nothing else tells when the wait is over.
         settled = observed.short or key not in self._lacks_room_since
         children = desired(reranker, self._settings, observed)
-        wanted = [_owned_by(reranker, manifest) for manifest in children]
+        wanted = [with_owner(reranker, manifest) for manifest in children]
         for manifest in wanted:
             kind = names.KIND_BY_NAME[manifest["kind"]]
             try:
@@ -153,12 +154,12 @@ class Reconciler:
             self._store.put(await self._cluster.apply(kind, manifest))
             log.info("child created", extra=_about(key, child=_title(manifest)))
             return True
-        if not _is_ours(observed, reranker):
+        if not is_ours(observed, reranker):
             raise _Conflict(
                 f"{_title(manifest)} exists and does not belong to this RerankerService: "
                 "remove it, or give the RerankerService another name"
             )
-        same_intent = _applied_hash(observed) == _applied_hash(manifest)
+        same_intent = applied_hash(observed) == applied_hash(manifest)
         if same_intent and drift.holds(observed, manifest):
             return True
         # With the UID the apply cannot reach an object that took the place of the one seen here.
@@ -177,7 +178,7 @@ class Reconciler:
         for child in self._store.children(key):
             if (
                 _title(child) not in titles
-                and _is_ours(child, reranker)
+                and is_ours(child, reranker)
                 and "deletionTimestamp" not in child["metadata"]
             ):
                 kind = names.KIND_BY_NAME[child["kind"]]
@@ -202,7 +203,7 @@ class Reconciler:
                 for child in self._store.children(key)
                 if child["kind"] == kind.name
                 and child["metadata"]["name"] == key.instance
-                and _is_ours(child, reranker)
+                and is_ours(child, reranker)
             ),
             None,
         )
@@ -251,34 +252,6 @@ def _absent(kind: Kind, message: str) -> Finding:
             "install the Prometheus operator, or set it to false",
         )
     return Finding(names.APPLY_REFUSED, message)
-
-
-def _owned_by(reranker: RerankerService, manifest: Manifest) -> Manifest:
-    """Return `manifest` as it is applied: with its owner, and the hash of it all."""
-    owner = {
-        "apiVersion": names.RERANKERS.api_version,
-        "kind": names.RERANKERS.name,
-        "name": reranker.name,
-        "uid": reranker.uid,
-        "controller": True,
-    }
-    annotations = {names.OWNER_UID_ANNOTATION: reranker.uid}
-    metadata = manifest["metadata"] | {"annotations": annotations, "ownerReferences": [owner]}
-    annotations[names.HASH_ANNOTATION] = drift.digest(manifest | {"metadata": metadata})
-    return manifest | {"metadata": metadata}
-
-
-def _is_ours(observed: Mapping[str, Any], reranker: RerankerService) -> bool:
-    """Tell by UID, in either place: a hand edit may have taken one of the two away."""
-    metadata = observed["metadata"]
-    return metadata.get("annotations", {}).get(names.OWNER_UID_ANNOTATION) == reranker.uid or any(
-        owner["uid"] == reranker.uid for owner in metadata.get("ownerReferences", [])
-    )
-
-
-def _applied_hash(manifest: Mapping[str, Any]) -> str | None:
-    hash_: str | None = manifest["metadata"].get("annotations", {}).get(names.HASH_ANNOTATION)
-    return hash_
 
 
 def _status(body: Mapping[str, Any]) -> RerankerServiceStatus:
