@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from rerank_operator import drift, names
 from rerank_operator.api import Manifest, RerankerService, RerankerServiceStatus, parse
-from rerank_operator.errors import InvalidSpec, NotFound, Refused, Unavailable
+from rerank_operator.errors import InvalidSpec, NotFound, OperatorError, Refused, Unavailable
+from rerank_operator.events import build_event
 from rerank_operator.names import Kind
 from rerank_operator.observed import Observed, lacks_room
 from rerank_operator.ownership import applied_hash, is_ours, with_owner
@@ -38,6 +39,8 @@ class Cluster(Protocol):
 
     async def apply_status(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Raises `NotFound` as well: unlike `apply` this creates nothing."""
+
+    async def create(self, kind: Kind, manifest: Manifest) -> None: ...
 
     async def delete(self, kind: Kind, manifest: Manifest) -> None: ...
 
@@ -234,9 +237,19 @@ class Reconciler:
             "status changed",
             extra=_about(key, ready=ready.status, reason=ready.reason, detail=ready.message),
         )
+        await self._post(key, build_event(body, _status(body), status, self._clock()))
         # What was asked for may have changed during the pass. Its event can come after this
         # answer, which holds the change already, and then tells nothing new.
         return bool(written["metadata"]["generation"] == metadata["generation"])
+
+    async def _post(self, key: Key, event: Manifest | None) -> None:
+        if event is None:
+            return
+        try:
+            await self._cluster.create(names.EVENTS, event)
+        except OperatorError as error:
+            # The condition says the same, so nothing depends on it.
+            log.debug("event not written", extra=_about(key, error=str(error)))
 
 
 class _Conflict(Exception):

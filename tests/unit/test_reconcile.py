@@ -41,6 +41,10 @@ class FakeCluster:
         held = self.objects[(kind.name, manifest["metadata"]["name"])]
         return self._keep(held | {"status": manifest["status"]})
 
+    async def create(self, kind: Kind, manifest: Manifest) -> None:
+        self.writes.append(f"create {kind.name} {manifest['reason']}")
+        self._fail("create")
+
     async def delete(self, kind: Kind, manifest: Manifest) -> None:
         self.writes.append(f"delete {kind.name} {manifest['metadata']['name']}")
         self._fail("delete")
@@ -270,6 +274,35 @@ async def test_restarted_operator_waits_anew_and_keeps_what_was_switched() -> No
     assert world.cluster.writes == []
 
 
+async def test_trouble_is_an_event_once() -> None:
+    world = await world_without_room()
+    world.cluster.writes.clear()
+
+    await world.reconciler.reconcile(KEY)
+    world.now += ROOM_WAIT
+    await world.reconciler.reconcile(KEY)
+
+    assert world.cluster.writes == [
+        "status",
+        "create Event WaitingForGPU",
+        "apply Deployment",
+        "status",
+    ]
+
+
+async def test_event_that_is_refused_changes_nothing() -> None:
+    world = await world_without_room()
+    await world.reconciler.reconcile(KEY)
+    world.cluster.failures["create"] = Refused("namespace is being terminated")
+    world.store.put(no_gpu(version=2), deleted=True)
+    failed = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+    world.edit("Deployment", status={"replicas": 2, "conditions": [failed]})
+    world.cluster.writes.clear()
+
+    assert await world.reconciler.reconcile(KEY)
+    assert world.cluster.writes == ["status", "create Event RolloutStuck"]
+
+
 async def test_missing_kind_is_told_and_the_rest_goes_on() -> None:
     world = World(monitoring={"podMonitor": True})
     world.cluster.failures["apply PodMonitor"] = NotFound("the server could not find it")
@@ -348,7 +381,7 @@ async def test_child_of_an_earlier_object_of_the_name_is_foreign() -> None:
 
     await world.reconciler.reconcile(KEY)
 
-    assert world.cluster.writes == ["status"]
+    assert world.cluster.writes == ["status", "create Event NameConflict"]
     assert world.condition()["reason"] == names.NAME_CONFLICT
 
 
@@ -482,6 +515,6 @@ async def test_unreadable_spec_becomes_a_condition() -> None:
     settled = await world.reconciler.reconcile(KEY)
 
     assert settled
-    assert world.cluster.writes == ["status"]
+    assert world.cluster.writes == ["status", "create Event InvalidSpec"]
     assert world.condition()["reason"] == names.INVALID_SPEC
     assert "spec.replicas" in world.condition()["message"]
