@@ -2,21 +2,28 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from pydantic import ValidationError
 
 from rerank_operator import drift, names
 from rerank_operator.api import Manifest, RerankerService, RerankerServiceStatus, parse
-from rerank_operator.errors import InvalidSpec, NotFound, Refused, Unavailable
+from rerank_operator.errors import InvalidSpec, NotFound, OperatorError, Refused, Unavailable
+from rerank_operator.events import build_event
 from rerank_operator.names import Kind
+from rerank_operator.observed import Observed, lacks_room
+from rerank_operator.ownership import applied_hash, is_ours, with_owner
 from rerank_operator.resources import desired
 from rerank_operator.settings import Settings
 from rerank_operator.status import Finding, build_status, invalid_status, refusal_reason
 from rerank_operator.store import Key, Store
 
 log = logging.getLogger(__name__)
+
+# A device that has just become free is still "Insufficient" for as long as the scheduler backs off
+# from the pod, which is 10 s at most. Taken too early, that would end a pod that serves.
+ROOM_WAIT = timedelta(seconds=15)
 
 
 class Cluster(Protocol):
@@ -33,11 +40,17 @@ class Cluster(Protocol):
     async def apply_status(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Raises `NotFound` as well: unlike `apply` this creates nothing."""
 
+    async def create(self, kind: Kind, manifest: Manifest) -> None: ...
+
     async def delete(self, kind: Kind, manifest: Manifest) -> None: ...
 
 
 class Reconciler:
-    """Makes the cluster hold what each RerankerService asks for; keeps nothing between passes."""
+    """Makes the cluster hold what each RerankerService asks for.
+
+    Keeps nothing between passes but since when a rollout has lacked room: a restart begins that
+    wait anew.
+    """
 
     def __init__(
         self, store: Store, cluster: Cluster, settings: Settings, clock: Callable[[], datetime]
@@ -46,6 +59,7 @@ class Reconciler:
         self._cluster = cluster
         self._settings = settings
         self._clock = clock
+        self._lacks_room_since: dict[Key, datetime] = {}
 
     async def reconcile(self, key: Key) -> bool:
         """Run one pass, and return whether it is settled; if not it wants another, later."""
@@ -59,6 +73,7 @@ class Reconciler:
         body = self._store.reranker(key)
         # The children of one that goes are the garbage collector's, by their ownerReferences.
         if body is None or "deletionTimestamp" in body["metadata"]:
+            self._lacks_room_since.pop(key, None)
             return True
         try:
             reranker = parse(body)
@@ -89,9 +104,12 @@ class Reconciler:
 
         Return whether nothing had to be put back, and the problems of the kinds that had one.
         """
-        settled = True
         problems: dict[Kind, Finding] = {}
-        wanted = [_owned_by(reranker, manifest) for manifest in desired(reranker, self._settings)]
+        observed = self._observed(key, reranker)
+        # Nothing else tells when the wait is over.
+        settled = observed.short or key not in self._lacks_room_since
+        children = desired(reranker, self._settings, observed)
+        wanted = [with_owner(reranker, manifest) for manifest in children]
         for manifest in wanted:
             kind = names.KIND_BY_NAME[manifest["kind"]]
             if (other := self._other_autoscaler(key, manifest)) is not None:
@@ -110,6 +128,16 @@ class Reconciler:
         for kind, finding in (await self._prune(key, wanted, reranker)).items():
             problems.setdefault(kind, finding)
         return settled, problems
+
+    def _observed(self, key: Key, reranker: RerankerService) -> Observed:
+        deployment = self._own(key, names.DEPLOYMENTS, reranker)
+        pods = self._store.pods(key)
+        if not lacks_room(deployment, pods):
+            self._lacks_room_since.pop(key, None)
+            return Observed(deployment, pods)
+        now = self._clock()
+        since = self._lacks_room_since.setdefault(key, now)
+        return Observed(deployment, pods, now - since >= ROOM_WAIT)
 
     async def _apply(self, key: Key, manifest: Manifest, reranker: RerankerService) -> bool:
         """Make one child as it should be. False: it had to be put back, so look again soon.
@@ -134,12 +162,12 @@ class Reconciler:
             self._store.put(await self._cluster.apply(kind, manifest))
             log.info("child created", extra=_about(key, child=_title(manifest)))
             return True
-        if not _is_ours(observed, reranker):
+        if not is_ours(observed, reranker):
             raise _Conflict(
                 f"{_title(manifest)} exists and does not belong to this RerankerService: "
                 "remove it, or give the RerankerService another name"
             )
-        same_intent = _applied_hash(observed) == _applied_hash(manifest)
+        same_intent = applied_hash(observed) == applied_hash(manifest)
         if same_intent and drift.holds(observed, manifest):
             return True
         # With the UID the apply cannot reach an object that took the place of the one seen here.
@@ -158,7 +186,7 @@ class Reconciler:
         for child in self._store.children(key):
             if (
                 _title(child) not in titles
-                and _is_ours(child, reranker)
+                and is_ours(child, reranker)
                 and "deletionTimestamp" not in child["metadata"]
             ):
                 kind = names.KIND_BY_NAME[child["kind"]]
@@ -183,7 +211,7 @@ class Reconciler:
                 for child in self._store.children(key)
                 if child["kind"] == kind.name
                 and child["metadata"]["name"] == key.instance
-                and _is_ours(child, reranker)
+                and is_ours(child, reranker)
             ),
             None,
         )
@@ -231,9 +259,19 @@ class Reconciler:
             "status changed",
             extra=_about(key, ready=ready.status, reason=ready.reason, detail=ready.message),
         )
+        await self._post(key, build_event(body, _status(body), status, self._clock()))
         # What was asked for may have changed during the pass. Its event can come after this
         # answer, which holds the change already, and then tells nothing new.
         return bool(written["metadata"]["generation"] == metadata["generation"])
+
+    async def _post(self, key: Key, event: Manifest | None) -> None:
+        if event is None:
+            return
+        try:
+            await self._cluster.create(names.EVENTS, event)
+        except OperatorError as error:
+            # The condition says the same, so nothing depends on it.
+            log.debug("event not written", extra=_about(key, error=str(error)))
 
 
 class _Conflict(Exception):
@@ -261,40 +299,6 @@ def _refused(kind: Kind, message: str) -> Finding:
     if kind == names.SCALED_OBJECTS and "field not declared in schema" in message:
         return Finding(names.KEDA_TOO_OLD, f"upgrade KEDA to 2.20 or later: {message}")
     return Finding(refusal_reason(message, names.APPLY_REFUSED), message)
-
-
-def _owned_by(reranker: RerankerService, manifest: Manifest) -> Manifest:
-    """Return `manifest` as it is applied: with its owner, and the hash of it all."""
-    owner = {
-        "apiVersion": names.RERANKERS.api_version,
-        "kind": names.RERANKERS.name,
-        "name": reranker.name,
-        "uid": reranker.uid,
-        "controller": True,
-    }
-    annotations = {names.OWNER_UID_ANNOTATION: reranker.uid}
-    metadata = manifest["metadata"] | {"annotations": annotations, "ownerReferences": [owner]}
-    annotations[names.HASH_ANNOTATION] = drift.digest(manifest | {"metadata": metadata})
-    return manifest | {"metadata": metadata}
-
-
-def _is_ours(observed: Mapping[str, Any], reranker: RerankerService) -> bool:
-    """Tell by UID, in either place: a hand edit may have taken one of the two away.
-
-    What another object controls is that one's: KEDA copies our labels and annotations.
-    """
-    metadata = observed["metadata"]
-    owners = metadata.get("ownerReferences", [])
-    if any(owner.get("controller") and owner["uid"] != reranker.uid for owner in owners):
-        return False
-    return metadata.get("annotations", {}).get(names.OWNER_UID_ANNOTATION) == reranker.uid or any(
-        owner["uid"] == reranker.uid for owner in owners
-    )
-
-
-def _applied_hash(manifest: Mapping[str, Any]) -> str | None:
-    hash_: str | None = manifest["metadata"].get("annotations", {}).get(names.HASH_ANNOTATION)
-    return hash_
 
 
 def _status(body: Mapping[str, Any]) -> RerankerServiceStatus:

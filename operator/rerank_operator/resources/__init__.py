@@ -1,6 +1,7 @@
 """The children of a RerankerService, as pure functions of its spec and the operator's settings."""
 
 from rerank_operator.api import Manifest, RerankerService
+from rerank_operator.observed import Observed
 from rerank_operator.resources.autoscaler import build_autoscaler
 from rerank_operator.resources.deployment import build_deployment
 from rerank_operator.resources.disruption_budget import build_disruption_budget
@@ -10,8 +11,12 @@ from rerank_operator.resources.service import build_service
 from rerank_operator.resources.service_account import build_service_account
 from rerank_operator.settings import Settings
 
+_NOTHING = Observed()
 
-def desired(reranker: RerankerService, settings: Settings) -> list[Manifest]:
+
+def desired(
+    reranker: RerankerService, settings: Settings, observed: Observed = _NOTHING
+) -> list[Manifest]:
     """Return all children of `reranker`, in the order in which they are to be applied."""
     children = [
         build_service_account(reranker),
@@ -19,7 +24,7 @@ def desired(reranker: RerankerService, settings: Settings) -> list[Manifest]:
         build_network_policy(reranker),
         build_service(reranker),
         build_disruption_budget(reranker),
-        build_deployment(reranker, settings),
+        build_deployment(reranker, settings, observed),
         build_pod_monitor(reranker),
         build_autoscaler(reranker),
     ]

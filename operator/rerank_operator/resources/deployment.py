@@ -13,8 +13,10 @@ from rerank_operator.names import (
     labels,
     selector,
 )
+from rerank_operator.observed import Observed
 from rerank_operator.resources.environment import HOME, build_variables
 from rerank_operator.resources.metadata import build_metadata
+from rerank_operator.resources.strategy import build_strategy
 from rerank_operator.settings import Settings
 
 # The official vLLM image's user; torch needs an entry in passwd, which an arbitrary UID lacks.
@@ -59,7 +61,7 @@ PLACEMENT = (
 )
 
 
-def build_deployment(reranker: RerankerService, settings: Settings) -> Manifest:
+def build_deployment(reranker: RerankerService, settings: Settings, observed: Observed) -> Manifest:
     """Return the complete desired Deployment for `reranker`.
 
     `replicas` is always ours: an autoscaler writes the RerankerService through its `/scale`
@@ -75,10 +77,7 @@ def build_deployment(reranker: RerankerService, settings: Settings) -> Manifest:
             "revisionHistoryLimit": 3,
             "progressDeadlineSeconds": PROGRESS_DEADLINE_SECONDS,
             "selector": {"matchLabels": selector(name)},
-            "strategy": {
-                "type": "RollingUpdate",
-                "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
-            },
+            "strategy": build_strategy(reranker, observed),
             "template": {
                 "metadata": _pod_metadata(reranker),
                 "spec": _pod_spec(reranker, settings),
