@@ -8,7 +8,7 @@ RUN_LAB := PYTHONPATH=tests $(BIN)/python -m lab
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo demo-down test check test-server test-clients test-vllm test-apiserver test-lab test-e2e bench-server bench-gpu sim-autoscaling format \
-	generate lock serve lab-up lab-down lab-build lab-gpus packages \
+	generate lock serve lab-up lab-down lab-build lab-gpus lab-keda keda-build packages \
 	model model-short clean
 
 help: ## List the targets
@@ -20,7 +20,7 @@ demo: .venv/done packages ## The main job, end to end, on a real cluster on this
 demo-down: .venv/done ## End the demo's cluster (LAB=existing: only remove the demo from it)
 	PYTHONPATH=tests $(BIN)/python -m lab.demo down
 
-test: lab-down lab-build check test-server test-clients test-apiserver test-vllm test-lab test-e2e ## Every test (needs root; ends a running lab)
+test: lab-down lab-build keda-build check test-server test-clients test-apiserver test-vllm test-lab test-e2e ## Every test (needs root; ends a running lab)
 
 check: .venv/done ## Format, lint, types, import layers, unit tests; under a minute
 	$(BIN)/ruff format --check .
@@ -42,10 +42,10 @@ test-vllm: .venv-vllm/done ## The server with vLLM itself, on CPU
 test-apiserver: lab-build ## The operator against a real kube-apiserver and etcd
 	$(BIN)/pytest -q tests/apiserver
 
-test-lab: lab-build ## The lab itself: start, failures, and that nothing is left behind
+test-lab: lab-build keda-build ## The lab itself: start, failures, and that nothing is left behind
 	$(BIN)/pytest -q tests/lab
 
-test-e2e: lab-build ## The chart and both images on a real cluster (LAB=existing: that of KUBECONFIG)
+test-e2e: lab-build keda-build ## The chart and both images on a real cluster (LAB=existing: that of KUBECONFIG)
 	$(BIN)/pytest -q tests/e2e
 
 bench-server: .venv-vllm/done ## The server beside vLLM's own, on this machine: figures, no test (15 min)
@@ -125,6 +125,12 @@ lab-down: .venv/done ## End it and leave nothing behind but the cache
 
 lab-build: .venv/done packages ## Build the lab's tools and the images, which take minutes the first time
 	@[ "$$LAB" = existing ] || $(RUN_LAB) build
+
+lab-keda: .venv/done ## Start KEDA and a Prometheus on the lab, where they stay until its end
+	$(RUN_LAB) keda
+
+keda-build: .venv/done packages ## Build those two, for the tests of autoscaling; minutes the first time
+	@[ "$$LAB" = existing ] || $(RUN_LAB) build-keda
 
 lab-gpus: .venv/done ## Let the lab's node claim accelerators (COUNT=)
 	$(RUN_LAB) gpus $(or $(COUNT),1)

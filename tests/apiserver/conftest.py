@@ -10,12 +10,15 @@ from apiserver.controlplane import ControlPlane, eventually, start_control_plane
 from apiserver.objects import Objects
 from apiserver.operator_process import LEASE, OperatorProcess
 from apiserver.proxy import Proxy, start_proxy
-from lab import keda
+from lab import keda, tools
 
 ROOT = Path(__file__).parents[2]
 POD_MONITORS = Path(__file__).parent / "podmonitors.yaml"
 # KEDA's own, as its release has it.
-SCALED_OBJECTS = keda.folder() / "config/crd/bases/keda.sh_scaledobjects.yaml"
+SCALED_OBJECTS = (
+    tools.module_folder(keda.FOLDER / "keda", keda.KEDA)
+    / "config/crd/bases/keda.sh_scaledobjects.yaml"
+)
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,10 @@
-"""Command line of the lab: `python -m lab up | down | build | gpus N | packages | tool NAME`."""
+"""Command line of the lab: `python -m lab COMMAND`; `--help` lists the commands."""
 
 import argparse
 import contextlib
 import sys
 
-from lab import cluster, packages, target, tools
+from lab import cluster, keda, packages, target, tools
 from lab.errors import LabError
 
 
@@ -15,6 +15,10 @@ def main() -> int:
     commands.add_parser("up", help="start a single-node Kubernetes on this machine")
     commands.add_parser("down", help="end it and leave nothing behind but the cache")
     commands.add_parser("build", help="build its tools and this checkout's images")
+    commands.add_parser("build-keda", help="build KEDA and Prometheus")
+    commands.add_parser(
+        "keda", help="start KEDA and Prometheus on it, where they stay till its end"
+    )
     commands.add_parser("packages", help="install the Debian packages that are missing")
     gpus = commands.add_parser("gpus", help="let the node claim accelerators, for scheduling")
     gpus.add_argument("count", type=int)
@@ -29,6 +33,10 @@ def main() -> int:
                 cluster.down()
             case "build":
                 target.build()
+            case "build-keda":
+                keda.build()
+            case "keda":
+                keda.install()
             case "packages":
                 packages.install()
             case "tool":

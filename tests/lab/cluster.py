@@ -17,7 +17,6 @@ import psutil
 from lab import base, images, node, packages, pki, services, tools
 from lab.controlplane import Commands
 from lab.errors import LabError
-from lab.images import Image
 from lab.report import run, say, step
 from lab.settings import (
     API_SERVICE,
@@ -46,7 +45,6 @@ DAEMONS = (
     "kubelet",
     "proxy",
 )
-TOOL_RECIPE = SOURCE / "images" / "tool.Dockerfile"
 
 
 def kubectl(*words: str, stdin: str | None = None) -> str:
@@ -135,7 +133,8 @@ def _start() -> None:
     AUDIT_LOG.unlink(missing_ok=True)
     plane = Commands(PKI, etcd, AUDIT_LOG, NODE_ADDRESS)
     with step("build the images of cluster DNS and volumes"):
-        names = {image.name: images.build(image) for image in _own_images()}
+        own = [images.of_tool(tool(name)) for name in OWN_IMAGES]
+        names = {image.name: images.build(image) for image in own}
     with step("make the node: namespaces, link, routes, cgroups"):
         node.create()
         kubelet_user = (f"system:node:{NODE}", "system:nodes")
@@ -163,13 +162,6 @@ def _start() -> None:
     say(f"the lab is up: export KUBECONFIG={KUBECONFIG} PATH={tools.directory()}:$PATH")
 
 
-def _own_images() -> list[Image]:
-    return [
-        Image(f"localhost/{name}", TOOL_RECIPE, tools.directory(), (f"BINARY={name}",))
-        for name in OWN_IMAGES
-    ]
-
-
 def _apply_manifests(names: Mapping[str, str]) -> None:
     values = {
         "@COREDNS@": names["localhost/coredns"],
@@ -179,13 +171,18 @@ def _apply_manifests(names: Mapping[str, str]) -> None:
     }
     with TemporaryDirectory() as scratch:
         folder = Path(scratch) / "manifests"
-        shutil.copytree(SOURCE / "manifests", folder)
-        for file in folder.rglob("*.yaml"):
-            file.write_text(re.sub("@[A-Z]+@", lambda found: values[found[0]], file.read_text()))
+        fill(SOURCE / "manifests", folder, values)
         module = tools.module_folder(SOURCE / "provisioner", tools.PROVISIONER[1])
         shutil.copy(Path(module) / "deploy" / "local-path-storage.yaml", folder / "volumes")
         kubectl("apply", "--server-side", "-f", str(folder / "dns.yaml"))
         kubectl("apply", "--server-side", "-k", str(folder / "volumes"))
+
+
+def fill(manifests: Path, folder: Path, values: Mapping[str, str]) -> None:
+    """Copy a folder of manifests to `folder`, with each @NAME@ in them replaced by its value."""
+    shutil.copytree(manifests, folder)
+    for file in folder.rglob("*.yaml"):
+        file.write_text(re.sub("@[A-Z]+@", lambda found: values[found[0]], file.read_text()))
 
 
 def _hosts() -> list[str]:

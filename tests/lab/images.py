@@ -14,7 +14,7 @@ from pathlib import Path
 from lab.errors import LabError
 from lab.node import enter
 from lab.report import run, step, tail
-from lab.settings import CACHE, CONTAINERD, CONTAINERD_SOCKET, LOG
+from lab.settings import CACHE, CONTAINERD, CONTAINERD_SOCKET, LOG, SOURCE
 
 PYTHON = "docker.io/library/python:3.12-slim"
 # Beside the node's store, so that both are kept, or deleted, together.
@@ -32,6 +32,12 @@ class Image:
     recipe: Path
     context: Path
     arguments: tuple[str, ...] = ()
+
+
+def of_tool(binary: Path) -> Image:
+    """Return the image, named after it, that holds one static binary and nothing else."""
+    recipe = SOURCE / "images" / "tool.Dockerfile"
+    return Image(f"localhost/{binary.name}", recipe, binary.parent, (f"BINARY={binary.name}",))
 
 
 def buildah(*words: str | Path, log: Path | None = None) -> str:

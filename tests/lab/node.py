@@ -56,6 +56,14 @@ def running() -> Lab | None:
     return Lab(children[0].pid, CHECKOUT_NOTE.read_text()) if children else None
 
 
+def require_running() -> Lab:
+    """Return the running lab, or raise a LabError that tells how to start one."""
+    found = running()
+    if not found:
+        raise LabError("no lab is running; start one with `make lab-up`")
+    return found
+
+
 def create() -> None:
     """Make the node: namespaces, link, routes and cgroups; no process of Kubernetes yet."""
     RUN.mkdir(parents=True, exist_ok=True)
@@ -103,10 +111,8 @@ exec "$1"
 
 def enter(command: Sequence[str | Path]) -> list[str]:
     """Return the command line that runs `command` inside the node."""
-    found = running()
-    if not found:
-        raise LabError("no lab is running; start one with `make lab-up`")
-    target = ["nsenter", f"--target={found.pid}", "--mount", "--net", "--pid", "--wd=/", "--"]
+    pid = require_running().pid
+    target = ["nsenter", f"--target={pid}", "--mount", "--net", "--pid", "--wd=/", "--"]
     return [*target, *(str(word) for word in command)]
 
 

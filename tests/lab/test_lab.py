@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from lab import cluster, images, node, services, tools
-from lab.settings import CACHE, LINK, NAME, PKI, POD_RANGE, RUN, SERVICE_RANGE, SOURCE
+from lab.leftovers import leftovers
+from lab.settings import CACHE, LINK, PKI, RUN, SOURCE
 
 CLAIM = f"""
 apiVersion: v1
@@ -59,38 +60,6 @@ def lab_up(*prefix: str, **environment: str) -> subprocess.CompletedProcess[str]
         check=False,
         timeout=120,
     )
-
-
-def leftovers() -> list[str]:
-    """Return what a lab leaves on a machine as long as it runs."""
-    routes = [
-        f"route to {target}"
-        for target in (SERVICE_RANGE, POD_RANGE)
-        if subprocess.run(
-            ["ip", "route", "show", target], capture_output=True, text=True, check=True
-        ).stdout
-    ]
-    cgroups = [str(path) for path in Path("/sys/fs/cgroup").rglob(f"{NAME}*")]
-    # Command lines of what a node runs name the lab's folders.
-    processes = [
-        f"process {process.pid}: {process.name()}"
-        for process in psutil.process_iter()
-        if _is_of_a_node(process)
-    ]
-    mounts = [
-        line for line in Path("/proc/mounts").read_text().splitlines() if str(CACHE / "k") in line
-    ]
-    links = [LINK] if Path(f"/sys/class/net/{LINK}").exists() else []
-    state = [str(RUN)] if RUN.exists() else []
-    return [*routes, *cgroups, *processes, *mounts, *links, *state]
-
-
-def _is_of_a_node(process: psutil.Process) -> bool:
-    try:
-        words = " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return False
-    return process.pid != os.getpid() and str(RUN) in words
 
 
 def test_start_is_idempotent_and_end_leaves_nothing() -> None:

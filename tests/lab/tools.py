@@ -1,9 +1,12 @@
 """The programs of the cluster, built once from pinned Go modules and kept by hash."""
 
+import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -53,8 +56,13 @@ def directory() -> Path:
         for pattern in ("go.mod", "go.sum", "cmd/*/*.go", "provisioner/go.*")
         for path in SOURCE.glob(pattern)
     )
+    return folder_of(parts, (PACKAGES, PROVISIONER, _flags()))
+
+
+def folder_of(parts: Sequence[Path], settings: object) -> Path:
+    """Return where binaries built from the files `parts` with `settings` are kept."""
     text = "".join(f"{path.relative_to(SOURCE)}\n{path.read_text()}\n" for path in parts)
-    text += repr((PACKAGES, PROVISIONER, _flags()))
+    text += repr(settings)
     return CACHE / "tools" / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -70,37 +78,49 @@ def build() -> None:
     Raises:
         LabError: Go is missing, or a build failed.
     """
-    target = directory()
-    if target.is_dir():
+    if directory().is_dir():
         return
-    if not shutil.which("go"):
-        raise LabError("Go is missing: install Go 1.26 or later and try again")
+    name, package = PROVISIONER
+    with (
+        step("build the cluster's tools with Go (the first time only; about 7 minutes on 2 cores)"),
+        replacing(directory()) as scratch,
+    ):
+        compile_packages(SOURCE, PACKAGES, scratch, _flags())
+        compile_packages(SOURCE / "provisioner", {name: package}, scratch, _flags())
+
+
+@contextlib.contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Give an empty folder that becomes `target` when nothing failed."""
     scratch = target.with_suffix(".partial")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    env = {**os.environ, **ENVIRONMENT}
-    compile_ = ["go", "build", *_flags(), "-o"]
-    with step(
-        "build the cluster's tools with Go (the first time only; about 7 minutes on 2 cores)"
-    ):
-        run(
-            [*compile_, f"{scratch}/", *PACKAGES.values()],
-            env=env,
-            cwd=SOURCE,
-            log=LOG / "go-build.log",
-        )
-        (scratch / "server").rename(scratch / "etcd")
-        name, package = PROVISIONER
-        run(
-            [*compile_, scratch / name, package],
-            env=env,
-            cwd=SOURCE / "provisioner",
-            log=LOG / "go-build-provisioner.log",
-        )
+    yield scratch
     scratch.rename(target)
+
+
+def compile_packages(
+    module: Path, packages: Mapping[str, str], folder: Path, flags: Sequence[str]
+) -> None:
+    """Build `packages`, by the names of their binaries, as pinned by the Go module in `module`.
+
+    Raises:
+        LabError: Go is missing, or the build failed.
+    """
+    if not shutil.which("go"):
+        raise LabError("Go is missing: install Go 1.26 or later and try again")
+    run(
+        ["go", "build", *flags, "-o", f"{folder}/", *packages.values()],
+        env={**os.environ, **ENVIRONMENT},
+        cwd=module,
+        log=LOG / f"go-build-{module.name}.log",
+    )
+    for name, package in packages.items():
+        # Go names a binary after the last part of its package's path that is no version.
+        built = re.sub(r"/v\d+$", "", package).rpartition("/")[2]
+        (folder / built).rename(folder / name)
 
 
 def module_folder(module: Path, name: str) -> Path:
     """Return where the sources of the Go module `name` lie, as pinned by the module in `module`."""
-    command = ["go", "list", "-m", "-f", "{{.Dir}}", name]
-    return Path(run(command, cwd=module).strip())
+    return Path(json.loads(run(["go", "mod", "download", "-json", name], cwd=module))["Dir"])
