@@ -57,7 +57,7 @@ def main() -> None:
     model = processes.Model(directory / "model", flags, eager=options.small)
     if not (model.path / "config.json").exists():
         shape = SHAPE | {"num_hidden_layers": 2, "hidden_size": 64} if options.small else SHAPE
-        write_model("qwen3-reranker", model.path, processes.TINY.path, **shape)
+        write_model("Qwen3ForCausalLM", model.path, processes.TINY.path, **shape)
     figures = Figures()
     try:
         measure(model, directory, options, figures)
