@@ -190,8 +190,11 @@ ARCHITECTURES: dict[str, tuple[dict[str, Any], int, int]] = {
 }
 
 
-def write_model(architecture: str, directory: Path, tiny_model: Path) -> None:
-    """Write a random model; `tiny_model` lends its tokenizer to the Qwen families."""
+def write_model(architecture: str, directory: Path, tiny_model: Path, **config: Any) -> None:
+    """Write a random model; `tiny_model` lends its tokenizer to the Qwen families.
+
+    `config` changes that of the model.
+    """
     import torch
     import transformers
 
@@ -204,15 +207,16 @@ def write_model(architecture: str, directory: Path, tiny_model: Path) -> None:
     write_tokenizer(tokenizer, directory, ["token_type_ids"] if family.token_types else [])
     sizes, gain, classifier_gain = ARCHITECTURES[architecture]
     config = getattr(transformers, re.sub("For[A-Z].*", "Config", architecture))(
-        vocab_size=tokenizer.get_vocab_size(),
         **{
+            "vocab_size": tokenizer.get_vocab_size(),
             "hidden_size": 64,
             "intermediate_size": 96,
             "num_hidden_layers": 2,
             "num_attention_heads": 2,
             "max_position_embeddings": ROOM,
         }
-        | sizes,
+        | sizes
+        | config,
     )
     torch.manual_seed(0)
     model = getattr(transformers, architecture)(config).eval()

@@ -7,6 +7,7 @@ spot: nothing is downloaded. Its tokenizer is that of the small reranker.
 import argparse
 import asyncio
 import json
+import re
 import signal
 import sys
 from math import log
@@ -16,11 +17,15 @@ from typing import Any
 
 from bench import processes
 from bench.load import Texts, closed_loop, scores
-from bench.server import Figures, Load, same_scores, small_beside_large, throughput
+from bench.server import LARGE, Figures, Load, same_scores, small_beside_large, throughput
 from checkpoints import write_model
 from rerank_server.families import QWEN3
+from rerank_server.scheduling import WIDE_AFTER_SECONDS
 
 LOADS = [Load(100, 100, 16), Load(50, 400, 16), Load(20, 1500, 8)]
+SMALL_LOADS = [Load(20, 20, 2), Load(20, 100, 2)]
+# Of the KV cache, of each server: vLLM would measure what is free, while another server starts.
+CACHE_BYTES = 40 * 2**30
 # https://huggingface.co/Qwen/Qwen3-Reranker-0.6B/blob/main/config.json
 SHAPE = {
     "vocab_size": 151_669,
@@ -34,6 +39,11 @@ SHAPE = {
 }
 # Of a logit in 16 bits, as a part of the spread of the logits: a wrong template is further off.
 WORST_ERROR = 0.2
+# What servers say of themselves in their logs, as JSON or as text.
+SAID = re.compile(
+    r"\b(max_num_batched_tokens|max_num_seqs|pairs_per_second|tokens_per_second"
+    r'|small_request_seconds|window_tokens)"?[=:] ?(\d+(?:\.\d+)?)'
+)
 
 
 def main() -> None:
@@ -46,6 +56,13 @@ def main() -> None:
     parser.add_argument(
         "--directory", type=Path, default=processes.ROOT / "build" / "gpu", help="model and logs"
     )
+    parser.add_argument(
+        "--windows",
+        type=float,
+        nargs="*",
+        default=[],
+        help="try these, in times of a small request",
+    )
     parser.add_argument("--small", action="store_true", help="a small model, to rehearse on a CPU")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
@@ -57,7 +74,7 @@ def main() -> None:
     model = processes.Model(directory / "model", flags, eager=options.small)
     if not (model.path / "config.json").exists():
         shape = SHAPE | {"num_hidden_layers": 2, "hidden_size": 64} if options.small else SHAPE
-        write_model("qwen3-reranker", model.path, processes.TINY.path, **shape)
+        write_model("Qwen3ForCausalLM", model.path, processes.TINY.path, **shape)
     figures = Figures()
     try:
         measure(model, directory, options, figures)
@@ -68,22 +85,52 @@ def main() -> None:
 
 
 def measure(model: processes.Model, directory: Path, options: Any, figures: Figures) -> None:
-    """Start one server after the other."""
+    """Start the servers and measure them."""
     expected = reference(model.path)
     figures["standard deviation of the logits"] = pstdev(map(logit, expected))
     if options.only in (None, "peer"):
-        with processes.ours(model, directory / "ours.log") as ours:
+        ours_flags, stock_flags = cache_flags(options.small)
+        log, times = directory / "ours.log", directory / "window"
+        stock_log = directory / "stock.log"
+        with processes.together(
+            processes.windowed(model, log, times, *ours_flags),
+            processes.released(processes.stock(model, stock_log, *stock_flags), times),
+        ) as (ours, stock):
+            take(said(log), "ours", figures)
+            take(said(stock_log), "stock vLLM", figures)
             asyncio.run(right(ours, model.path, expected, "half", figures))
-            asyncio.run(single(ours, model.path, options.seconds, figures))
-            with processes.stock(model, directory / "stock.log") as stock:
-                servers = {"ours": ours, "stock vLLM": stock}
-                asyncio.run(peer(servers, model.path, options, figures))
+            servers = {"ours": ours, "stock vLLM": stock}
+            asyncio.run(peer(servers, model.path, options, figures))
+            asyncio.run(windows(ours, times, log, model.path, options, figures))
     if options.only in (None, "fp8"):
-        with processes.ours(model, directory / "fp8.log", "--quantization", "fp8") as fp8:
+        log = directory / "fp8.log"
+        with processes.ours(model, log, "--quantization", "fp8") as fp8:
+            take(said(log), "fp8", figures)
             asyncio.run(right(fp8, model.path, expected, "fp8", figures))
-            asyncio.run(single(fp8, model.path, options.seconds, figures, "fp8"))
+            asyncio.run(single(fp8, model.path, options, figures, "fp8"))
     if options.only in (None, "two"):
-        two(model, directory / "two.log", expected, figures)
+        two(model, directory / "two.log", expected, options, figures)
+
+
+def cache_flags(small: bool) -> tuple[list[str], list[str]]:
+    """Return the flags that give our server and vLLM's own the same KV cache."""
+    if small:  # a CPU has it from the environment
+        return [], []
+    return (
+        ["--engine-args", json.dumps({"kv_cache_memory_bytes": CACHE_BYTES})],
+        ["--kv-cache-memory-bytes", str(CACHE_BYTES)],
+    )
+
+
+def said(log: Path) -> dict[str, float]:
+    """Return what a server says of itself; the last word counts."""
+    return {what: float(value) for what, value in SAID.findall(log.read_text())}
+
+
+def take(said: dict[str, float], name: str, figures: Figures) -> None:
+    """Put it among the figures."""
+    for what, value in said.items():
+        figures[f"{name}: {what}"] = value
 
 
 def questions(model: Path) -> list[dict[str, Any]]:
@@ -141,11 +188,17 @@ async def right(
         raise SystemExit("the scores are not those of the model")
 
 
+def loads(options: Any) -> list[Load]:
+    """Return the loads to measure."""
+    return SMALL_LOADS if options.small else LOADS
+
+
 async def single(
-    server: processes.Server, model: Path, seconds: float, figures: Figures, name: str = "ours"
+    server: processes.Server, model: Path, options: Any, figures: Figures, name: str
 ) -> None:
     """Measure one server by itself."""
-    await throughput({f"{name} alone": server}, model, LOADS[0], seconds, 1, figures)
+    load = loads(options)[0]
+    await throughput({f"{name} alone": server}, model, load, options.seconds, 1, figures)
 
 
 async def peer(
@@ -154,17 +207,43 @@ async def peer(
     """Measure both servers."""
     # In 16 bits, what is computed together shows in the scores.
     await same_scores(servers, model, figures, most=0.1)
-    await throughput(servers, model, LOADS[0], options.seconds, options.rounds, figures)
+    # Small requests, as those were, narrow our window for so long.
+    await asyncio.sleep(WIDE_AFTER_SECONDS)
+    for load in loads(options):
+        await throughput(servers, model, load, options.seconds, options.rounds, figures)
     for name, server in servers.items():
-        load = Load(*LOADS[0][:2], 1)
+        load = Load(*loads(options)[0][:2], 1)
         outcome = await closed_loop(server.url, Texts(model, 3), *load, options.seconds / 2)
         figures[f"{load}: p50 in ms, {name}"] = outcome.milliseconds(50)
-    await small_beside_large(servers, model, figures)
-    for load in LOADS[1:]:
-        await throughput(servers, model, load, options.seconds, options.rounds, figures)
+    await small_beside_large(servers, model, figures, large(options))
 
 
-def two(model: processes.Model, output: Path, expected: list[float], figures: Figures) -> None:
+async def windows(
+    server: processes.Server, times: Path, log: Path, model: Path, options: Any, figures: Figures
+) -> None:
+    """Measure our server with one window after the other."""
+    if options.windows:
+        await asyncio.sleep(WIDE_AFTER_SECONDS)
+    for window in options.windows:
+        processes.set_window(server, times, window)
+        for load in loads(options):
+            named = {f"ours, window {window:g}": server}
+            await throughput(named, model, load, options.seconds, 1, figures)
+        figures[f"ours, window {window:g}: window_tokens"] = said(log)["window_tokens"]
+    for window in options.windows:
+        processes.set_window(server, times, window)
+        named = {f"ours, window {window:g}": server}
+        await small_beside_large(named, model, figures, large(options))
+
+
+def large(options: Any) -> tuple[int, int]:
+    """Return documents and tokens of the requests beside which small ones have to be fast."""
+    return (50, 100) if options.small else LARGE
+
+
+def two(
+    model: processes.Model, output: Path, expected: list[float], options: Any, figures: Figures
+) -> None:
     """Serve the model on two GPUs, if there are two."""
     import torch
 
@@ -172,8 +251,9 @@ def two(model: processes.Model, output: Path, expected: list[float], figures: Fi
         print("one GPU or none: no tensor parallelism to try", flush=True)
         return
     with processes.ours(model, output, "--tensor-parallel-size", "2") as server:
+        take(said(output), "two GPUs", figures)
         asyncio.run(right(server, model.path, expected, "two GPUs", figures))
-        asyncio.run(single(server, model.path, 10, figures, "two GPUs"))
+        asyncio.run(single(server, model.path, options, figures, "two GPUs"))
 
 
 if __name__ == "__main__":

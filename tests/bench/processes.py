@@ -2,13 +2,15 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +69,32 @@ def ours(model: Model, log: Path, *flags: str) -> Iterator[Server]:
 
 
 @contextmanager
+def windowed(model: Model, log: Path, times: Path, *flags: str) -> Iterator[Server]:
+    """Run our server with a window that follows the file `times`: see `released`, `set_window`."""
+    command = [sys.executable, "-m", "bench.windowed", str(times), "--model", str(model.path)]
+    with _process([*command, *model.flags, *flags], "/ready", log) as server:
+        yield server
+
+
+@contextmanager
+def released(server: AbstractContextManager[Server], times: Path) -> Iterator[Server]:
+    """Run a server, and let the `windowed` one that starts beside it wait for it."""
+    times.unlink(missing_ok=True)
+    try:
+        with server as started:
+            times.touch()
+            yield started
+    finally:
+        times.touch()
+
+
+def set_window(server: Server, times: Path, small_times: float) -> None:
+    """Give a `windowed` server a window of so many times a small request."""
+    times.write_text(f"{small_times}")
+    os.kill(server.process_id, signal.SIGUSR1)
+
+
+@contextmanager
 def null(model: Model, log: Path, core: int) -> Iterator[Server]:
     """Run our server on one core, with a stand-in for vLLM that takes no time."""
     command = ["taskset", "--cpu-list", str(core), sys.executable, "tests/standin_server.py"]
@@ -75,8 +103,8 @@ def null(model: Model, log: Path, core: int) -> Iterator[Server]:
 
 
 @contextmanager
-def stock(model: Model, log: Path) -> Iterator[Server]:
-    """Run vLLM's own server with the same model, template and precision."""
+def stock(model: Model, log: Path, *flags: str) -> Iterator[Server]:
+    """Run vLLM's own server with the same model, template and precision; `flags` are its own."""
     template = log.with_suffix(".jinja")
     template.write_text(
         QWEN3.system
@@ -88,7 +116,7 @@ def stock(model: Model, log: Path) -> Iterator[Server]:
         + " }}"
     )
     arguments = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
-    arguments += ["--model", str(model.path), *model.flags, "--runner", "pooling"]
+    arguments += ["--model", str(model.path), *model.flags, *flags, "--runner", "pooling"]
     arguments += ["--chat-template", str(template)]
     arguments += ["--hf-overrides", json.dumps(QWEN3.architectures["Qwen3ForCausalLM"])]
     arguments += ["--disable-uvicorn-access-log", "--no-enable-log-requests"]
@@ -96,6 +124,15 @@ def stock(model: Model, log: Path) -> Iterator[Server]:
         arguments += ["--enforce-eager"]
     with _process(arguments, "/health", log) as server:
         yield server
+
+
+@contextmanager
+def together(*servers: AbstractContextManager[Server]) -> Iterator[list[Server]]:
+    """Start servers at once, since each takes a minute or more on a GPU."""
+    with ExitStack() as stack:
+        with ThreadPoolExecutor() as threads:
+            started = list(threads.map(stack.enter_context, servers))
+        yield started
 
 
 def _content(role: str) -> str:
@@ -118,6 +155,8 @@ def _process(command: Sequence[str], path: str, log: Path) -> Iterator[Server]:
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_CPU_KVCACHE_SPACE": "1",
+        # None finds there what another has compiled, or is compiling.
+        "VLLM_CACHE_ROOT": str(log.with_suffix(".cache")),
     }
     with (
         log.open("wb") as output,

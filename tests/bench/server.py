@@ -144,10 +144,12 @@ async def throughput(
         figures[f"{load}: ratio"] = one.pairs_per_second / other.pairs_per_second
 
 
-async def small_beside_large(servers: Servers, model: Path, figures: Figures) -> None:
-    """Time small requests alone and beside large ones."""
+async def small_beside_large(
+    servers: Servers, model: Path, figures: Figures, large: tuple[int, int] = LARGE
+) -> None:
+    """Time small requests alone and beside large ones of so many documents of so many tokens."""
     for name, server in servers.items():
-        alone, crowded = await beside(server.url, Texts(model, 5), SMALL, LARGE, count=10)
+        alone, crowded = await beside(server.url, Texts(model, 5), SMALL, large, count=10)
         figures[f"2 documents alone: p50 in ms, {name}"] = alone.milliseconds(50)
         figures[f"2 documents beside 1,000: p50 in ms, {name}"] = crowded.milliseconds(50)
         figures[f"2 documents beside 1,000: times alone, {name}"] = crowded.milliseconds(

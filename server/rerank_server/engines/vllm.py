@@ -93,6 +93,14 @@ class VllmEngine:
             self._client = EngineCoreClient.make_async_mp_client(
                 config, Executor.get_class(config), log_stats=True
             )
+            steps = config.scheduler_config
+            log.info(
+                "vLLM is loaded",
+                extra={
+                    "max_num_batched_tokens": steps.max_num_batched_tokens,
+                    "max_num_seqs": steps.max_num_seqs,
+                },
+            )
         except ModelUnusable:
             raise
         # Whatever else it raises here (ValueError, RuntimeError, OSError and others), its words
