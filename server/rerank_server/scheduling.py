@@ -13,7 +13,7 @@ SHARE = 0.75
 SLICES = 4
 # Without small work for so long, the window is so many times as wide: larger steps do more.
 WIDE_AFTER_SECONDS = 10.0
-WIDE = 4
+WIDE = 8
 
 
 @dataclass(order=True)
