@@ -15,9 +15,13 @@ OWNER_LABEL = f"{GROUP}/service"
 HASH_ANNOTATION = f"{GROUP}/applied-hash"
 OWNER_UID_ANNOTATION = f"{GROUP}/owner-uid"
 
+# On Jobs that download a model, and their pods: which one, from where, to which volume.
+DOWNLOAD_LABEL = f"{GROUP}/download"
+
 HTTP_PORT = 8080
 SERVICE_PORT = 80
 SERVER_CONTAINER = "server"
+DOWNLOAD_CONTAINER = "download"
 # `accelerator.resource` of pods that ask for no device: vLLM runs on the CPU.
 NO_ACCELERATOR = "none"
 
@@ -35,13 +39,23 @@ DEPLOYMENTS = Kind("apps/v1", "deployments", "Deployment")
 SERVICES = Kind("v1", "services", "Service")
 SERVICE_ACCOUNTS = Kind("v1", "serviceaccounts", "ServiceAccount")
 DISRUPTION_BUDGETS = Kind("policy/v1", "poddisruptionbudgets", "PodDisruptionBudget")
+CLAIMS = Kind("v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+JOBS = Kind("batch/v1", "jobs", "Job")
 NETWORK_POLICIES = Kind("networking.k8s.io/v1", "networkpolicies", "NetworkPolicy")
 POD_MONITORS = Kind("monitoring.coreos.com/v1", "podmonitors", "PodMonitor")
 PODS = Kind("v1", "pods", "Pod")
 # Says which of several operators is at work. Neither watched nor a child.
 LEASES = Kind("coordination.k8s.io/v1", "leases", "Lease")
 
-CHILD_KINDS = (SERVICE_ACCOUNTS, SERVICES, DEPLOYMENTS, DISRUPTION_BUDGETS, NETWORK_POLICIES)
+CHILD_KINDS = (
+    SERVICE_ACCOUNTS,
+    SERVICES,
+    CLAIMS,
+    JOBS,
+    DEPLOYMENTS,
+    DISRUPTION_BUDGETS,
+    NETWORK_POLICIES,
+)
 WATCHED_KINDS = (RERANKERS, *CHILD_KINDS, PODS)
 # Kinds of children that a cluster may lack. They are not watched: kopf gives up when such a kind
 # goes, and does not see one come. The slow listing finds what others do to them.
@@ -51,8 +65,9 @@ KIND_BY_NAME = {kind.name: kind for kind in (*WATCHED_KINDS, *OPTIONAL_KINDS)}
 # Condition types.
 READY = "Ready"
 AVAILABLE = "Available"
+MODEL_CACHED = "ModelCached"
 MONITORED = "Monitored"
-CONDITIONS = frozenset({READY, AVAILABLE, MONITORED})
+CONDITIONS = frozenset({READY, AVAILABLE, MODEL_CACHED, MONITORED})
 
 # Reasons. They are API: once released, never renamed or reused.
 ALL_PODS_READY = "AllPodsReady"
@@ -75,6 +90,11 @@ CRASH_LOOPING = "CrashLooping"
 WAITING_FOR_GPU = "WaitingForGPU"
 UNSCHEDULABLE = "Unschedulable"
 ROLLOUT_STUCK = "RolloutStuck"
+CLAIM_NOT_FOUND = "ClaimNotFound"
+CLAIM_UNFIT = "ClaimUnfit"
+DOWNLOADED = "Downloaded"
+DOWNLOADING = "Downloading"
+DOWNLOAD_FAILED = "DownloadFailed"
 LOADING_MODEL = "LoadingModel"
 STARTING_PODS = "StartingPods"
 ROLLING_OUT = "RollingOut"
@@ -102,6 +122,11 @@ def instance(reranker_name: str) -> str:
 def selector(instance: str) -> dict[str, str]:
     """Return the labels that pick the pods of one RerankerService, and no other pod."""
     return {"app.kubernetes.io/name": "reranker", OWNER_LABEL: instance}
+
+
+def download_selector(instance: str) -> dict[str, str]:
+    """Return the labels that pick the pods that download its model, which serve nothing."""
+    return {"app.kubernetes.io/name": "reranker-download", OWNER_LABEL: instance}
 
 
 def labels(instance: str) -> dict[str, str]:

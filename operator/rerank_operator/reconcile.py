@@ -11,6 +11,7 @@ from rerank_operator import drift, names
 from rerank_operator.api import Manifest, RerankerService, RerankerServiceStatus, parse
 from rerank_operator.errors import InvalidSpec, NotFound, Refused, Unavailable
 from rerank_operator.names import Kind
+from rerank_operator.prefetch import Outlook, look
 from rerank_operator.resources import desired
 from rerank_operator.settings import Settings
 from rerank_operator.status import Finding, build_status, invalid_status, refusal_reason
@@ -67,22 +68,54 @@ class Reconciler:
             status = invalid_status(generation, str(error), _status(body), self._clock())
             return await self._write_status(key, body, status)
         settled, problems = True, dict[Kind, Finding]()
+        outlook = await self._look(key, reranker, body)
         if not reranker.spec.paused:
-            settled, problems = await self._carry_out(key, reranker)
+            settled, problems = await self._carry_out(key, reranker, outlook)
+            if outlook.found.claim is None and self._own(key, names.CLAIMS, reranker):
+                # It has just been made, and so can now what needs it.
+                outlook = await self._look(key, reranker, body)
+                settled, problems = await self._carry_out(key, reranker, outlook)
+        if outlook.problem is not None:
+            problems.setdefault(names.CLAIMS, outlook.problem)
+        servers, _ = self._pods(key)
         status = build_status(
             reranker,
             self._own(key, names.DEPLOYMENTS, reranker),
             self._own(key, names.SERVICES, reranker),
-            self._store.pods(key),
+            servers,
             problems,
             _status(body),
             self._clock(),
+            outlook.cached,
+            outlook.model,
         )
         written = await self._write_status(key, body, status)
         return settled and written and not problems
 
+    async def _look(self, key: Key, reranker: RerankerService, body: Manifest) -> Outlook:
+        """Return what has become of the volume, and of the download to it."""
+        cache = reranker.spec.cache
+        claim = self._own(key, names.CLAIMS, reranker)
+        if cache is not None and cache.existing_claim is not None:
+            # Without our label it is in no watch.
+            claim = await self._cluster.get(names.CLAIMS, key.namespace, cache.existing_claim)
+        children = self._store.children(key)
+        jobs = [child for child in children if child["kind"] == names.JOBS.name]
+        deployment = self._own(key, names.DEPLOYMENTS, reranker)
+        _, downloads = self._pods(key)
+        return look(reranker, claim, deployment, jobs, downloads, _status(body).model)
+
+    def _pods(self, key: Key) -> tuple[list[Manifest], list[Manifest]]:
+        """Return the pods that serve, and those that download."""
+        servers: list[Manifest] = []
+        downloads: list[Manifest] = []
+        for pod in self._store.pods(key):
+            downloading = names.DOWNLOAD_LABEL in pod["metadata"].get("labels", {})
+            (downloads if downloading else servers).append(pod)
+        return servers, downloads
+
     async def _carry_out(
-        self, key: Key, reranker: RerankerService
+        self, key: Key, reranker: RerankerService, outlook: Outlook
     ) -> tuple[bool, dict[Kind, Finding]]:
         """Apply what is wanted and delete what is not.
 
@@ -90,7 +123,8 @@ class Reconciler:
         """
         settled = True
         problems: dict[Kind, Finding] = {}
-        wanted = [_owned_by(reranker, manifest) for manifest in desired(reranker, self._settings)]
+        children = desired(reranker, self._settings, outlook.found)
+        wanted = [_owned_by(reranker, manifest) for manifest in children]
         for manifest in wanted:
             kind = names.KIND_BY_NAME[manifest["kind"]]
             try:
@@ -102,7 +136,7 @@ class Reconciler:
             except Refused as error:
                 reason = refusal_reason(str(error), names.APPLY_REFUSED)
                 problems[kind] = Finding(reason, f"{_title(manifest)}: {error}")
-        for kind, finding in (await self._prune(key, wanted, reranker)).items():
+        for kind, finding in (await self._prune(key, wanted, reranker, outlook.kept)).items():
             problems.setdefault(kind, finding)
         return settled, problems
 
@@ -145,7 +179,7 @@ class Reconciler:
         return not same_intent
 
     async def _prune(
-        self, key: Key, wanted: list[Manifest], reranker: RerankerService
+        self, key: Key, wanted: list[Manifest], reranker: RerankerService, kept: str | None
     ) -> dict[Kind, Finding]:
         """Delete what is ours and not wanted; return what the API server would not delete."""
         problems: dict[Kind, Finding] = {}
@@ -154,6 +188,7 @@ class Reconciler:
             if (
                 _title(child) not in titles
                 and _is_ours(child, reranker)
+                and not _stays(child, kept)
                 and "deletionTimestamp" not in child["metadata"]
             ):
                 kind = names.KIND_BY_NAME[child["kind"]]
@@ -238,8 +273,12 @@ def _owned_by(reranker: RerankerService, manifest: Manifest) -> Manifest:
         "uid": reranker.uid,
         "controller": True,
     }
+    cache = reranker.spec.cache
+    outlives = manifest["kind"] == names.CLAIMS.name and cache is not None and cache.retain
     annotations = {names.OWNER_UID_ANNOTATION: reranker.uid}
-    metadata = manifest["metadata"] | {"annotations": annotations, "ownerReferences": [owner]}
+    metadata = manifest["metadata"] | {"annotations": annotations}
+    if not outlives:
+        metadata["ownerReferences"] = [owner]
     annotations[names.HASH_ANNOTATION] = drift.digest(manifest | {"metadata": metadata})
     return manifest | {"metadata": metadata}
 
@@ -247,9 +286,29 @@ def _owned_by(reranker: RerankerService, manifest: Manifest) -> Manifest:
 def _is_ours(observed: Mapping[str, Any], reranker: RerankerService) -> bool:
     """Tell by UID, in either place: a hand edit may have taken one of the two away."""
     metadata = observed["metadata"]
+    if _is_retained(observed):
+        # Of this service or of an earlier one of the same name, which has left it to us.
+        return bool(metadata["labels"].get(names.OWNER_LABEL) == names.instance(reranker.name))
     return metadata.get("annotations", {}).get(names.OWNER_UID_ANNOTATION) == reranker.uid or any(
         owner["uid"] == reranker.uid for owner in metadata.get("ownerReferences", [])
     )
+
+
+def _is_retained(observed: Mapping[str, Any]) -> bool:
+    """Tell whether this is a claim of ours that outlives its service."""
+    metadata = observed["metadata"]
+    return (
+        observed["kind"] == names.CLAIMS.name
+        and names.OWNER_UID_ANNOTATION in metadata.get("annotations", {})
+        and names.OWNER_LABEL in metadata.get("labels", {})
+        and not metadata.get("ownerReferences")
+    )
+
+
+def _stays(child: Mapping[str, Any], kept: str | None) -> bool:
+    """Tell whether a child that is not wanted is left: a retained volume, a Job that is done."""
+    label = child["metadata"].get("labels", {}).get(names.DOWNLOAD_LABEL)
+    return _is_retained(child) or (label is not None and label == kept)
 
 
 def _applied_hash(manifest: Mapping[str, Any]) -> str | None:

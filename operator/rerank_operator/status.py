@@ -9,6 +9,7 @@ from rerank_operator import names
 from rerank_operator.api import (
     Condition,
     Manifest,
+    ModelStatus,
     RerankerService,
     RerankerServiceStatus,
     SecretUse,
@@ -61,6 +62,8 @@ def build_status(
     problems: Mapping[Kind, Finding],
     current: RerankerServiceStatus,
     now: datetime,
+    cached: tuple[bool, Finding] | None = None,
+    model: ModelStatus | None = None,
 ) -> RerankerServiceStatus:
     """Return the complete status.
 
@@ -68,14 +71,17 @@ def build_status(
     `problems` is what kept children from being applied, in the order in which it was met. The first
     comes before all else in Ready; only without its PodMonitor a service is as good as with it.
     `current` is the status as it is, from which times of unchanged conditions are kept.
+    `cached` is the verdict on the download of `model`, where there is one.
     """
     instance = names.instance(reranker.name)
     counts = (deployment or {}).get("status", {})
     problem = next((problems[kind] for kind in problems if kind != names.POD_MONITORS), None)
     findings = {
-        names.READY: _ready(reranker, deployment, pods, problem),
+        names.READY: _ready(reranker, deployment, pods, problem, cached),
         names.AVAILABLE: _available(reranker, counts),
     }
+    if cached is not None:
+        findings[names.MODEL_CACHED] = cached
     if reranker.spec.monitoring.pod_monitor:
         findings[names.MONITORED] = _monitored(problems.get(names.POD_MONITORS))
     kept = [
@@ -92,6 +98,7 @@ def build_status(
         ),
         # Behind that name may be a Service of somebody else's.
         url=f"http://{instance}.{reranker.namespace}.svc" if service is not None else "",
+        model=model,
         conditions=merge(kept, findings, reranker.generation, now),
     )
 
@@ -158,6 +165,7 @@ def _ready(
     deployment: Manifest | None,
     pods: Sequence[Manifest],
     problem: Finding | None,
+    cached: tuple[bool, Finding] | None,
 ) -> tuple[bool, Finding]:
     if reranker.spec.paused:
         available = (deployment or {}).get("status", {}).get("availableReplicas", 0)
@@ -168,6 +176,8 @@ def _ready(
         )
     if problem is not None:
         return False, problem
+    if cached is not None and not cached[0]:
+        return cached
     if deployment is None:
         return False, Finding(names.STARTING_PODS, "the Deployment is not there yet")
     counts = deployment.get("status", {})
@@ -182,7 +192,7 @@ def _ready(
         return True, Finding(names.ALL_PODS_READY, f"all {wanted} pods are ready")
     latest = _latest(pods)
     secrets = list(secrets_used(reranker.spec))
-    findings = [_deployment_finding(deployment), *(_pod_finding(pod, secrets) for pod in latest)]
+    findings = [_deployment_finding(deployment), *(pod_finding(pod, secrets) for pod in latest)]
     known = [finding for finding in findings if finding is not None]
     if any(finding.reason in (names.QUOTA_EXCEEDED, names.PODS_REFUSED) for finding in known):
         return False, known[0]
@@ -245,7 +255,9 @@ def _last_failure(pods: Sequence[Manifest]) -> list[str]:
     return [": ".join([f"earlier, pod {pod['metadata']['name']} failed", *filter(None, words)])]
 
 
-def _pod_finding(pod: Manifest, secrets: Sequence[SecretUse]) -> Finding | None:
+def pod_finding(
+    pod: Manifest, secrets: Sequence[SecretUse], container: str = names.SERVER_CONTAINER
+) -> Finding | None:
     """Return what keeps a pod from being ready; None for one that is, or will never be."""
     status = pod.get("status", {})
     if "deletionTimestamp" in pod["metadata"] or status.get("phase") in _FINISHED_PHASES:
@@ -264,7 +276,7 @@ def _pod_finding(pod: Manifest, secrets: Sequence[SecretUse]) -> Finding | None:
         reason = names.WAITING_FOR_GPU if short_of_device else names.UNSCHEDULABLE
         return Finding(reason, f"pod {name}: {message}")
     containers = status.get("containerStatuses", [])
-    server = next((item for item in containers if item["name"] == names.SERVER_CONTAINER), None)
+    server = next((item for item in containers if item["name"] == container), None)
     if server is None:
         return Finding(names.STARTING_PODS, f"pod {name} is being created")
     return _container_finding(name, server, secrets)

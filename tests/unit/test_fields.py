@@ -35,15 +35,15 @@ def test_field_changes_what_it_is_about_and_nothing_else(path: str) -> None:
 
 def differences(before: dict[str, Manifest], after: dict[str, Manifest]) -> dict[str, Any]:
     """Return what each place holds that holds something else now; None where nothing is left."""
-    new = after.keys() - before.keys()
-    old_places = places(before)
+    new, gone = after.keys() - before.keys(), before.keys() - after.keys()
+    old_places = places({kind: child for kind, child in before.items() if kind not in gone})
     new_places = places({kind: child for kind, child in after.items() if kind not in new})
     changed = {
         place: new_places.get(place)
         for place in old_places | new_places
         if old_places.get(place) != new_places.get(place)
     }
-    return changed | dict.fromkeys(new, PRESENT)
+    return changed | dict.fromkeys(new, PRESENT) | dict.fromkeys(gone)
 
 
 def test_variables_that_the_operator_sets_are_the_reserved_ones() -> None:
