@@ -15,7 +15,8 @@ from rerank_operator.resources.cache import (
     download_id,
     prefetches,
 )
-from rerank_operator.status import Finding, pod_finding
+from rerank_operator.status import Finding
+from rerank_operator.status.pods import pod_finding
 
 # That the API server puts into the template of each Job.
 _JOB_LABEL = "batch.kubernetes.io/job-name"

@@ -1,0 +1,125 @@
+"""What keeps a pod from being ready, by what kubelet and scheduler say of it."""
+
+import re
+from collections.abc import Sequence
+
+from rerank_operator import names
+from rerank_operator.api import Manifest, SecretUse
+from rerank_operator.status.conditions import Finding
+
+_MAX_LOG = 400
+
+_TEMPLATE_LABEL = "pod-template-hash"
+_PULL_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
+# The kubelet's words for a Secret, or for a value in it, that a variable is to be read from.
+_SECRET_GONE = re.compile(r'secrets? "(?P<name>[^"]+)" not found')
+_KEY_GONE = re.compile(r"couldn't find key (?P<key>\S+) in Secret [^/\s]+/(?P<name>\S+)")
+_REFUSED_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+
+# Finished for good, evicted for instance. The ReplicaSet has put another pod in its place.
+_FINISHED_PHASES = {"Failed", "Succeeded"}
+
+
+def latest(pods: Sequence[Manifest]) -> list[Manifest]:
+    """Return the pods of the template rolled out last: what ails those before it is on its way out.
+
+    Source: the label that the Deployment controller puts on the pods of each template.
+    """
+    staying = [pod["metadata"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    newest: Manifest = max(
+        staying, key=lambda metadata: metadata.get("creationTimestamp", ""), default={}
+    )
+    template = newest.get("labels", {}).get(_TEMPLATE_LABEL)
+    return [
+        pod for pod in pods if pod["metadata"].get("labels", {}).get(_TEMPLATE_LABEL) == template
+    ]
+
+
+def last_failure(pods: Sequence[Manifest]) -> list[str]:
+    """Return one sentence on the last pod that failed for good; without it, why another pod starts
+    again and again stays untold."""
+    failed = [
+        pod
+        for pod in pods
+        if pod.get("status", {}).get("phase") == "Failed"
+        and "deletionTimestamp" not in pod["metadata"]
+    ]
+    if not failed:
+        return []
+    pod = max(failed, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
+    words = [pod["status"].get("reason", ""), pod["status"].get("message", "")]
+    return [": ".join([f"earlier, pod {pod['metadata']['name']} failed", *filter(None, words)])]
+
+
+def pod_finding(
+    pod: Manifest, secrets: Sequence[SecretUse], container: str = names.SERVER_CONTAINER
+) -> Finding | None:
+    """Return what keeps a pod from being ready; None for one that is, or will never be."""
+    status = pod.get("status", {})
+    if "deletionTimestamp" in pod["metadata"] or status.get("phase") in _FINISHED_PHASES:
+        return None
+    conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
+    if conditions.get("Ready", {}).get("status") == "True":
+        return None
+    name = pod["metadata"]["name"]
+    scheduled = conditions.get("PodScheduled", {})
+    if scheduled.get("status") == "False":
+        message = scheduled.get("message", "")
+        # The scheduler's words, "Insufficient nvidia.com/gpu"; CPU and memory have no slash.
+        short_of_device = any(
+            "/" in word.split(",")[0] for word in message.split("Insufficient ")[1:]
+        )
+        reason = names.WAITING_FOR_GPU if short_of_device else names.UNSCHEDULABLE
+        return Finding(reason, f"pod {name}: {message}")
+    containers = status.get("containerStatuses", [])
+    server = next((item for item in containers if item["name"] == container), None)
+    if server is None:
+        return Finding(names.STARTING_PODS, f"pod {name} is being created")
+    return _container_finding(name, server, secrets)
+
+
+def _container_finding(pod: str, container: Manifest, secrets: Sequence[SecretUse]) -> Finding:
+    state = container.get("state", {})
+    waiting = state.get("waiting", {})
+    reason = waiting.get("reason", "")
+    if reason in _PULL_REASONS:
+        return Finding(
+            names.IMAGE_PULL_FAILED, f"pod {pod}: {reason}: {waiting.get('message', '')}"
+        )
+    if missing := _missing_secret(waiting.get("message", ""), secrets):
+        return Finding(names.SECRET_NOT_FOUND, f"pod {pod} waits: {missing}")
+    if reason in _REFUSED_REASONS:
+        return Finding(
+            names.CONTAINER_REFUSED, f"pod {pod}: {reason}: {waiting.get('message', '')}"
+        )
+    # A restarted container is told by why it ended, until it is ready: it most likely ends again.
+    ended = state.get("terminated") or container.get("lastState", {}).get("terminated")
+    if ended:
+        if ended.get("reason") == "OOMKilled":
+            return Finding(
+                names.OUT_OF_MEMORY, f"pod {pod} was killed: its memory limit is too low"
+            )
+        log = " ".join(ended.get("message", "")[-_MAX_LOG:].split())
+        restarts = container.get("restartCount", 0)
+        return Finding(
+            names.CRASH_LOOPING,
+            f"pod {pod} ended with exit code {ended.get('exitCode')}, {restarts} restarts: {log}",
+        )
+    if "running" in state:
+        return Finding(names.LOADING_MODEL, f"pod {pod} is loading the model")
+    return Finding(names.STARTING_PODS, f"pod {pod} is being created")
+
+
+def _missing_secret(message: str, secrets: Sequence[SecretUse]) -> str:
+    """Return a sentence on what `message` says is missing; "" if that is no Secret."""
+    if gone := _KEY_GONE.search(message):
+        fault = f"Secret {gone['name']} has no key {gone['key']}"
+    elif gone := _SECRET_GONE.search(message):
+        fault = f"there is no Secret {gone['name']}"
+    else:
+        return ""
+    readers = [
+        f"{use.field} reads its key {use.key}" for use in secrets if use.name == gone["name"]
+    ]
+    told = f" ({', '.join(readers)})" if readers else ""
+    return f"{fault}{told}: create it, and the pod starts by itself"
