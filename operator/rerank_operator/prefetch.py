@@ -113,7 +113,8 @@ def _claim_problem(reranker: RerankerService, claim: Manifest | None) -> Finding
         return Finding(
             names.CLAIM_UNFIT,
             f"PersistentVolumeClaim {_name(claim)} has {' and '.join(texts)}, and that cannot be "
-            "changed: delete the claim, and it is made anew, or ask for what it has in spec.cache",
+            "changed: ask for what it has in spec.cache, or set replicas to 0 and delete the "
+            "claim, and it is made anew",
         )
     about = f"spec.cache.existingClaim is {cache.existing_claim}"
     if claim is None:

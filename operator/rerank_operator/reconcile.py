@@ -71,10 +71,11 @@ class Reconciler:
         outlook = await self._look(key, reranker, body)
         if not reranker.spec.paused:
             settled, problems = await self._carry_out(key, reranker, outlook)
-            if outlook.found.claim is None and self._own(key, names.CLAIMS, reranker):
-                # It has just been made, and so can now what needs it.
+            if outlook.found.waits and outlook.found.claim is None:
+                # The volume may have been made just now, and then so can what needs it.
                 outlook = await self._look(key, reranker, body)
-                settled, problems = await self._carry_out(key, reranker, outlook)
+                if outlook.found.claim is not None:
+                    settled, problems = await self._carry_out(key, reranker, outlook)
         if outlook.problem is not None:
             problems.setdefault(names.CLAIMS, outlook.problem)
         servers, _ = self._pods(key)

@@ -249,5 +249,43 @@ def test_what_a_claim_cannot_change_is_told_and_the_rest_goes_on(
     eventually(lambda: demo.child("Deployment")["spec"]["replicas"] == 2)
     demo.forget_claim()
     eventually(lambda: demo.condition()["reason"] != "ClaimUnfit", 30)
-    assert "demo has storageClassName slow, not fast, and that cannot be changed: delete" in told
+    assert "demo has storageClassName slow, not fast, and that cannot be changed: ask for" in told
     assert demo.child(CLAIM)["spec"]["storageClassName"] == "fast"
+
+
+EDITS: list[dict[str, Any]] = [
+    {"labels": {"rerank.dev/service": None}},
+    {"ownerReferences": None},
+    {"annotations": {"rerank.dev/applied-hash": "x"}},
+]
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=str)
+@pytest.mark.parametrize("kind", [CLAIM, "Job"])
+def test_edit_of_the_volume_or_the_job_is_put_back(
+    demo: Objects, plane: ControlPlane, kind: str, edit: dict[str, Any]
+) -> None:
+    demo.create(cache={"retain": False})
+    child = eventually(lambda: demo.child(kind))
+    path = demo.children[kind].rpartition("/")[0] + "/" + child["metadata"]["name"]
+
+    plane.patch(path, {"metadata": edit})
+
+    def marks() -> list[Any]:
+        metadata = plane.get(path)["metadata"]
+        return [metadata.get(part) for part in ("uid", "labels", "annotations", "ownerReferences")]
+
+    metadata = child["metadata"]
+    before = [metadata.get(part) for part in ("uid", "labels", "annotations", "ownerReferences")]
+    eventually(lambda: marks() == before)
+
+
+def test_switch_of_retain_changes_who_owns_the_volume(demo: Objects, plane: ControlPlane) -> None:
+    demo.create(cache={})
+    eventually(lambda: demo.child(CLAIM))
+
+    plane.patch(demo.path, {"spec": {"cache": {"retain": False}}})
+    eventually(lambda: "ownerReferences" in demo.child(CLAIM)["metadata"])
+    plane.patch(demo.path, {"spec": {"cache": {"retain": True}}})
+
+    eventually(lambda: "ownerReferences" not in demo.child(CLAIM)["metadata"])
