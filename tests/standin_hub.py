@@ -1,6 +1,6 @@
 """A stand-in for the Hugging Face hub: as much of its HTTP as its client library asks for.
 
-    python standin_hub.py PORT org/name=DIRECTORY ...
+    python standin_hub.py PORT org/name=DIRECTORY[=TOKEN] ...
 
 Any revision of a model but a name that begins with "no" is its one commit; `PUT /moved` makes that
 another. `PUT /fault` with the name of one makes it misbehave, and `GET /requests` tells what was
@@ -217,6 +217,8 @@ def standin_hub(models: Mapping[str, Path]) -> Iterator[Hub]:
 
 
 if __name__ == "__main__":
-    port, *pairs = sys.argv[1:]
-    repositories = {name: Path(folder) for name, _, folder in (p.partition("=") for p in pairs)}
-    Hub(repositories, int(port), "0.0.0.0").serve_forever()
+    port, *words = sys.argv[1:]
+    served = [word.split("=") for word in words]
+    hub = Hub({name: Path(folder) for name, folder, *_ in served}, int(port), "0.0.0.0")
+    hub.tokens = {name: token[0] for name, _, *token in served if token}
+    hub.serve_forever()

@@ -110,7 +110,9 @@ def download(settings: Settings, cache: Path) -> dict[str, str | int]:
             )
         blobs = cache / repo_folder_name(repo_id=settings.model, repo_type="model") / "blobs"
         _drop_remains(blobs)
-        _require_space(cache, settings.model, sum(files.values()) - _done(blobs, files))
+        # A file that is half there is begun anew.
+        whole = sum(size for name, size, _ in _seen(blobs, files) if name in files)
+        _require_space(cache, settings.model, sum(files.values()) - whole)
         about = {"model": settings.name, "revision": commit}
         log.info("downloading", extra=about | {"total_bytes": sum(files.values())})
         with _watched(blobs, files, settings):
@@ -162,13 +164,8 @@ def _drop_remains(blobs: Path) -> None:
             file.unlink(missing_ok=True)
 
 
-def _done(blobs: Path, files: Mapping[str, int]) -> int:
-    """Return how many bytes of `files`, sizes by name of their blob, are there."""
-    return sum(size for _, size, _ in _seen(blobs, files))
-
-
 def _seen(blobs: Path, files: Mapping[str, int]) -> list[tuple[str, int, int]]:
-    """Return name, size and time of change of each blob, half-done ones included."""
+    """Return name, size and time of change of each blob of `files`, half-done ones included."""
     found = []
     for path in blobs.glob("*"):
         if path.name.partition(".")[0] in files:

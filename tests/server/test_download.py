@@ -7,11 +7,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
 
+from rerank_server.download import download as fill
 from rerank_server.engines.checkpoint import open_checkpoint
+from rerank_server.errors import ModelUnusable
 from rerank_server.settings import Settings
 from server_process import ROOT, wait_for
 from standin_hub import Hub, standin_hub
@@ -98,9 +101,6 @@ def test_server_opens_what_was_downloaded_offline(
 ) -> None:
     download(hub, cache)
     asked = len(hub.requests)
-    for path in (cache, *cache.rglob("*")):
-        if path.is_dir():
-            path.chmod(0o555)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
@@ -262,3 +262,32 @@ def test_download_that_is_told_to_end_does_so_at_once(hub: Hub, cache: Path) -> 
     ended = end(process)
 
     assert ended.code == 143
+
+
+def test_model_that_does_not_fit_is_told_before_it_is_begun(
+    hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = SimpleNamespace(total=2**21, free=2**20)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+
+    with pytest.raises(ModelUnusable, match=r"needs 0\.01 GiB more, and the volume has 0\.00 GiB"):
+        fill(Settings(model=MODEL), cache)
+
+    assert not any("/resolve/" in path for _, path, _ in hub.requests)
+
+
+def test_what_a_killed_download_left_is_deleted_and_what_another_writes_is_not(
+    hub: Hub, cache: Path
+) -> None:
+    blobs = cache / "models--org--tiny" / "blobs"
+    blobs.mkdir(parents=True)
+    old, new = blobs / "a.1.incomplete", blobs / "a.2.incomplete"
+    for file in (old, new):
+        file.touch()
+    os.utime(old, (0, 0))
+
+    download(hub, cache)
+
+    assert not old.exists()
+    assert new.exists()
