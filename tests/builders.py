@@ -35,9 +35,12 @@ def make_reranker(**arguments: Any) -> RerankerService:
 
 
 def make_deployment(
-    wanted: int = 1, generation: int = 1, observed: int = 1, **counts: Any
+    wanted: int = 1, generation: int = 1, observed: int = 1, down: int = 0, **counts: Any
 ) -> Manifest:
-    """Return the Deployment of `make_body()`; all pods are ready unless `counts` says otherwise."""
+    """Return the Deployment of `make_body()`; all pods are ready unless `counts` says otherwise.
+
+    `down` is how many pods its strategy lets be down in place; 0 is the strategy that surges.
+    """
     status = {
         "observedGeneration": observed,
         "replicas": wanted,
@@ -49,6 +52,13 @@ def make_deployment(
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {"name": "demo", "namespace": "search", "generation": generation},
+        "spec": {
+            "replicas": wanted,
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": 0 if down else 1, "maxUnavailable": down},
+            },
+        },
         "status": status | counts,
     }
 

@@ -12,6 +12,7 @@ from rerank_operator.crd import build_crd
 
 POD = "Deployment/spec/template/spec"
 SERVER = f"{POD}/containers/server"
+STRATEGY = "Deployment/spec/strategy/rollingUpdate"
 PRESENT = "present"
 
 
@@ -178,6 +179,12 @@ FIELDS: dict[str, Change] = {
         ["(?i)secret", "a$"], variable("RERANK_BLOCKED_PATTERNS", "(?i)secret\na$$")
     ),
     "limits.truncate": Change(False, variable("RERANK_TRUNCATE", "false")),
+    "rollout": Change(
+        "InPlace",
+        {f"{STRATEGY}/maxSurge": 0, f"{STRATEGY}/maxUnavailable": 1},
+        # Auto would leave it at that until all pods serve.
+        {"rollout": "Surge"},
+    ),
     "drainSeconds": Change(
         10,
         variable("RERANK_DRAIN_SECONDS", "10") | {f"{POD}/terminationGracePeriodSeconds": 30},
@@ -351,8 +358,8 @@ FIELDS: dict[str, Change] = {
 def spec_with(path: str, value: Any, others: Manifest | None = None) -> Manifest:
     """Return the smallest spec with one field set, beside `others`."""
     spec: Manifest = {"model": {"name": "Qwen/Qwen3-Reranker-0.6B"}}
-    for group, fields in (others or {}).items():
-        spec[group] = spec.get(group, {}) | fields
+    for name, other in (others or {}).items():
+        spec[name] = spec.get(name, {}) | other if isinstance(other, dict) else other
     *groups, name = path.split(".")
     place = spec
     for group in groups:

@@ -120,6 +120,10 @@ class Cluster:
         """
         return await self._apply(kind, manifest, "/status")
 
+    async def create(self, kind: Kind, manifest: Manifest) -> None:
+        """Create an object that is only ever added: an Event."""
+        await self._write("post", api_path(kind, manifest["metadata"]["namespace"]), body=manifest)
+
     async def delete(self, kind: Kind, manifest: Manifest) -> None:
         """Delete this very object, not one that has taken its name since."""
         metadata = manifest["metadata"]

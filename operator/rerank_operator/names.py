@@ -44,6 +44,8 @@ JOBS = Kind("batch/v1", "jobs", "Job")
 NETWORK_POLICIES = Kind("networking.k8s.io/v1", "networkpolicies", "NetworkPolicy")
 POD_MONITORS = Kind("monitoring.coreos.com/v1", "podmonitors", "PodMonitor")
 PODS = Kind("v1", "pods", "Pod")
+# On a RerankerService. Neither watched nor children; the API server forgets them after an hour.
+EVENTS = Kind("events.k8s.io/v1", "events", "Event")
 # Says which of several operators is at work. Neither watched nor a child.
 LEASES = Kind("coordination.k8s.io/v1", "leases", "Lease")
 

@@ -68,14 +68,14 @@ def look(
     """
     cache = reranker.spec.cache
     if cache is None:
-        return Outlook(Found(None, None, waits=False, downloads=False, deployment=deployment))
+        return Outlook(Found(None, None, waits=False, downloads=False))
     problem = _claim_problem(reranker, claim)
     usable = claim is not None and (problem is None or cache.existing_claim is None)
     if not prefetches(reranker):
-        found = Found(claim, None, waits=not usable, downloads=False, deployment=deployment)
+        found = Found(claim, None, waits=not usable, downloads=False)
         return Outlook(found, problem)
     if not usable:
-        found = Found(claim, None, waits=True, downloads=False, deployment=deployment)
+        found = Found(claim, None, waits=True, downloads=False)
         finding = problem or Finding(names.DOWNLOADING, "the volume is yet to be made")
         return Outlook(found, problem, (False, finding), current)
     download = download_id(reranker, claim)
@@ -83,12 +83,12 @@ def look(
     pods = [pod for pod in pods if _label(pod) == download]
     model = current if current and current.download == download else _result(pods, download)
     if model is not None and model.name == reranker.spec.model.name:
-        found = Found(claim, model, waits=False, downloads=False, deployment=deployment)
+        found = Found(claim, model, waits=False, downloads=False)
         text = f"{model.name} at commit {model.revision} is on volume {_name(claim)}"
         return Outlook(found, problem, (True, Finding(names.DOWNLOADED, text)), model, download)
     # Its pod is gone, and what it said with it. To run again takes little: the files are there.
     lost = not pods and any(job.get("status", {}).get("succeeded") for job in jobs)
-    found = Found(claim, None, waits=True, downloads=not lost, deployment=deployment)
+    found = Found(claim, None, waits=True, downloads=not lost)
     finding = _progress(reranker, jobs, pods)
     if deployment is not None:
         finding = Finding(

@@ -2,15 +2,18 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from pydantic import ValidationError
 
 from rerank_operator import drift, names
 from rerank_operator.api import Manifest, RerankerService, RerankerServiceStatus, parse
-from rerank_operator.errors import InvalidSpec, NotFound, Refused, Unavailable
+from rerank_operator.errors import InvalidSpec, NotFound, OperatorError, Refused, Unavailable
+from rerank_operator.events import build_event
 from rerank_operator.names import Kind
+from rerank_operator.observed import Observed, lacks_room
+from rerank_operator.ownership import applied_hash, is_ours, outlives, with_owner
 from rerank_operator.prefetch import Outlook, look
 from rerank_operator.resources import desired
 from rerank_operator.settings import Settings
@@ -18,6 +21,10 @@ from rerank_operator.status import Finding, build_status, invalid_status, refusa
 from rerank_operator.store import Key, Store
 
 log = logging.getLogger(__name__)
+
+# A device that has just become free is still "Insufficient" for as long as the scheduler backs off
+# from the pod, which is 10 s at most. Taken too early, that would end a pod that serves.
+ROOM_WAIT = timedelta(seconds=15)
 
 
 class Cluster(Protocol):
@@ -34,11 +41,17 @@ class Cluster(Protocol):
     async def apply_status(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Raises `NotFound` as well: unlike `apply` this creates nothing."""
 
+    async def create(self, kind: Kind, manifest: Manifest) -> None: ...
+
     async def delete(self, kind: Kind, manifest: Manifest) -> None: ...
 
 
 class Reconciler:
-    """Makes the cluster hold what each RerankerService asks for; keeps nothing between passes."""
+    """Makes the cluster hold what each RerankerService asks for.
+
+    Keeps nothing between passes but since when a rollout has lacked room: a restart begins that
+    wait anew.
+    """
 
     def __init__(
         self, store: Store, cluster: Cluster, settings: Settings, clock: Callable[[], datetime]
@@ -47,6 +60,7 @@ class Reconciler:
         self._cluster = cluster
         self._settings = settings
         self._clock = clock
+        self._lacks_room_since: dict[Key, datetime] = {}
 
     async def reconcile(self, key: Key) -> bool:
         """Run one pass, and return whether it is settled; if not it wants another, later."""
@@ -60,6 +74,7 @@ class Reconciler:
         body = self._store.reranker(key)
         # The children of one that goes are the garbage collector's, by their ownerReferences.
         if body is None or "deletionTimestamp" in body["metadata"]:
+            self._lacks_room_since.pop(key, None)
             return True
         try:
             reranker = parse(body)
@@ -122,10 +137,12 @@ class Reconciler:
 
         Return whether nothing had to be put back, and the problems of the kinds that had one.
         """
-        settled = True
         problems: dict[Kind, Finding] = {}
-        children = desired(reranker, self._settings, outlook.found)
-        wanted = [_owned_by(reranker, manifest) for manifest in children]
+        observed = self._observed(key, reranker)
+        # Nothing else tells when the wait is over.
+        settled = observed.short or key not in self._lacks_room_since
+        children = desired(reranker, self._settings, observed, outlook.found)
+        wanted = [with_owner(reranker, manifest) for manifest in children]
         for manifest in wanted:
             kind = names.KIND_BY_NAME[manifest["kind"]]
             try:
@@ -140,6 +157,16 @@ class Reconciler:
         for kind, finding in (await self._prune(key, wanted, reranker, outlook.kept)).items():
             problems.setdefault(kind, finding)
         return settled, problems
+
+    def _observed(self, key: Key, reranker: RerankerService) -> Observed:
+        deployment = self._own(key, names.DEPLOYMENTS, reranker)
+        pods, _ = self._pods(key)
+        if not lacks_room(deployment, pods):
+            self._lacks_room_since.pop(key, None)
+            return Observed(deployment, pods)
+        now = self._clock()
+        since = self._lacks_room_since.setdefault(key, now)
+        return Observed(deployment, pods, now - since >= ROOM_WAIT)
 
     async def _apply(self, key: Key, manifest: Manifest, reranker: RerankerService) -> bool:
         """Make one child as it should be. False: it had to be put back, so look again soon.
@@ -164,12 +191,12 @@ class Reconciler:
             self._store.put(await self._cluster.apply(kind, manifest))
             log.info("child created", extra=_about(key, child=_title(manifest)))
             return True
-        if not _is_ours(observed, reranker):
+        if not is_ours(observed, reranker):
             raise _Conflict(
                 f"{_title(manifest)} exists and does not belong to this RerankerService: "
                 "remove it, or give the RerankerService another name"
             )
-        same_intent = _applied_hash(observed) == _applied_hash(manifest)
+        same_intent = applied_hash(observed) == applied_hash(manifest)
         if same_intent and drift.holds(observed, manifest):
             return True
         # With the UID the apply cannot reach an object that took the place of the one seen here.
@@ -188,8 +215,8 @@ class Reconciler:
         for child in self._store.children(key):
             if (
                 _title(child) not in titles
-                and _is_ours(child, reranker)
-                and not _stays(child, kept)
+                and is_ours(child, reranker)
+                and not outlives(child, kept)
                 and "deletionTimestamp" not in child["metadata"]
             ):
                 kind = names.KIND_BY_NAME[child["kind"]]
@@ -214,7 +241,7 @@ class Reconciler:
                 for child in self._store.children(key)
                 if child["kind"] == kind.name
                 and child["metadata"]["name"] == key.instance
-                and _is_ours(child, reranker)
+                and is_ours(child, reranker)
             ),
             None,
         )
@@ -245,9 +272,19 @@ class Reconciler:
             "status changed",
             extra=_about(key, ready=ready.status, reason=ready.reason, detail=ready.message),
         )
+        await self._post(key, build_event(body, _status(body), status, self._clock()))
         # What was asked for may have changed during the pass. Its event can come after this
         # answer, which holds the change already, and then tells nothing new.
         return bool(written["metadata"]["generation"] == metadata["generation"])
+
+    async def _post(self, key: Key, event: Manifest | None) -> None:
+        if event is None:
+            return
+        try:
+            await self._cluster.create(names.EVENTS, event)
+        except OperatorError as error:
+            # The condition says the same, so nothing depends on it.
+            log.debug("event not written", extra=_about(key, error=str(error)))
 
 
 class _Conflict(Exception):
@@ -263,58 +300,6 @@ def _absent(kind: Kind, message: str) -> Finding:
             "install the Prometheus operator, or set it to false",
         )
     return Finding(names.APPLY_REFUSED, message)
-
-
-def _owned_by(reranker: RerankerService, manifest: Manifest) -> Manifest:
-    """Return `manifest` as it is applied: with its owner, and the hash of it all."""
-    owner = {
-        "apiVersion": names.RERANKERS.api_version,
-        "kind": names.RERANKERS.name,
-        "name": reranker.name,
-        "uid": reranker.uid,
-        "controller": True,
-    }
-    cache = reranker.spec.cache
-    outlives = manifest["kind"] == names.CLAIMS.name and cache is not None and cache.retain
-    annotations = {names.OWNER_UID_ANNOTATION: reranker.uid}
-    metadata = manifest["metadata"] | {"annotations": annotations}
-    if not outlives:
-        metadata["ownerReferences"] = [owner]
-    annotations[names.HASH_ANNOTATION] = drift.digest(manifest | {"metadata": metadata})
-    return manifest | {"metadata": metadata}
-
-
-def _is_ours(observed: Mapping[str, Any], reranker: RerankerService) -> bool:
-    """Tell by UID, in either place: a hand edit may have taken one of the two away."""
-    metadata = observed["metadata"]
-    if _is_retained(observed):
-        # Of this service or of an earlier one of the same name, which has left it to us.
-        return bool(metadata["labels"].get(names.OWNER_LABEL) == names.instance(reranker.name))
-    return metadata.get("annotations", {}).get(names.OWNER_UID_ANNOTATION) == reranker.uid or any(
-        owner["uid"] == reranker.uid for owner in metadata.get("ownerReferences", [])
-    )
-
-
-def _is_retained(observed: Mapping[str, Any]) -> bool:
-    """Tell whether this is a claim of ours that outlives its service."""
-    metadata = observed["metadata"]
-    return (
-        observed["kind"] == names.CLAIMS.name
-        and names.OWNER_UID_ANNOTATION in metadata.get("annotations", {})
-        and names.OWNER_LABEL in metadata.get("labels", {})
-        and not metadata.get("ownerReferences")
-    )
-
-
-def _stays(child: Mapping[str, Any], kept: str | None) -> bool:
-    """Tell whether a child that is not wanted is left: a retained volume, a Job that is done."""
-    label = child["metadata"].get("labels", {}).get(names.DOWNLOAD_LABEL)
-    return _is_retained(child) or (label is not None and label == kept)
-
-
-def _applied_hash(manifest: Mapping[str, Any]) -> str | None:
-    hash_: str | None = manifest["metadata"].get("annotations", {}).get(names.HASH_ANNOTATION)
-    return hash_
 
 
 def _status(body: Mapping[str, Any]) -> RerankerServiceStatus:

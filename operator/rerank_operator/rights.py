@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from rerank_operator.names import CHILD_KINDS, LEASES, OPTIONAL_KINDS, PODS, RERANKERS, Kind
+from rerank_operator.names import CHILD_KINDS, EVENTS, LEASES, OPTIONAL_KINDS, PODS, RERANKERS, Kind
 
 READ = ("list", "watch")
 # `create` because an apply may create, `get` because nothing foreign may be taken over by one.
@@ -26,6 +26,7 @@ def rights() -> list[Right]:
         *(right for kind in CHILD_KINDS for right in _each(kind, KEEP)),
         *(right for kind in OPTIONAL_KINDS for right in _each(kind, KEEP_UNWATCHED)),
         *_each(PODS, READ),
+        *_each(EVENTS, ("create",)),
     ]
 
 

@@ -133,7 +133,7 @@ class Objects:
         """Return the operator's writes in the namespace."""
         return self.plane.writes(self.namespace)
 
-    def report_pods(self, **counts: int) -> None:
+    def report_pods(self, **counts: Any) -> None:
         """Give the Deployment a status, as its controller would."""
         generation = self.child("Deployment")["metadata"]["generation"]
         status = {"observedGeneration": generation, **counts}

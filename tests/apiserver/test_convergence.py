@@ -117,6 +117,27 @@ def test_kubectl_waits_for_ready(demo: Objects, plane: ControlPlane) -> None:
     assert "condition met" in answer
 
 
+def test_trouble_is_told_in_an_event_once(demo: Objects, plane: ControlPlane) -> None:
+    demo.create()
+    events = f"/apis/events.k8s.io/v1/namespaces/{demo.namespace}/events"
+
+    def refuse(words: str) -> None:
+        refused = {"type": "ReplicaFailure", "status": "True", "message": words}
+        demo.report_pods(conditions=[refused])
+        eventually(lambda: demo.condition()["message"] == words)
+
+    refuse("violates PodSecurity")
+    refuse("violates another policy")
+
+    # What describes the object to a user.
+    described = plane.kubectl("describe", "rrs", "demo", f"--namespace={demo.namespace}")
+
+    (event,) = plane.get(events)["items"]
+    assert event["reason"] == "PodsRefused"
+    assert event["note"] == "violates PodSecurity"
+    assert "violates PodSecurity" in described.partition("Events:")[2]
+
+
 def test_status_never_runs_ahead_of_the_children(demo: Objects, plane: ControlPlane) -> None:
     demo.create()
     demo.report_pods(replicas=1, updatedReplicas=1, readyReplicas=1, availableReplicas=1)

@@ -114,8 +114,8 @@ def drifted(shared: Objects, children: dict[str, Manifest], spec: Manifest) -> l
     claim = MODELS if "existingClaim" in spec.get("cache", {}) else children.get(CLAIM)
     told = shared.get()["status"].get("model")
     model = ModelStatus.model_validate(told) if told else None
-    found = Found(claim, model, waits=False, downloads=False, deployment=None)
-    wanted = desired(reranker, Settings(), found)
+    found = Found(claim, model, waits=False, downloads=False)
+    wanted = desired(reranker, Settings(), found=found)
     return [
         child["kind"]
         for child in wanted

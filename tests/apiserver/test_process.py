@@ -25,6 +25,7 @@ def test_roles_grant_what_is_used_and_nothing_else(demo: Objects, plane: Control
     eventually(lambda: demo.child("Job"))
     demo.finish_download()
     eventually(lambda: all(demo.child(kind) for kind in demo.children))
+    demo.report_pods(conditions=[{"type": "ReplicaFailure", "status": "True", "message": "no"}])
     # Children that are no longer wanted may be of any kind: deleting them is a right as well.
     for kind in CHILD_KINDS:
         demo.copy(kind.name, "extra")

@@ -56,6 +56,7 @@ def test_defaults_are_filled_in_at_every_depth(plane: ControlPlane, namespace: s
             "maxQueuedPairs": 4096,
             "truncate": True,
         },
+        "rollout": "Auto",
         "drainSeconds": 60,
         "auth": {},
         "networkPolicy": {"enabled": False},

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 import yaml
 
-from builders import make_reranker
+from builders import make_deployment, make_reranker
 from rerank_operator.api import Manifest, ModelStatus
+from rerank_operator.observed import Observed
 from rerank_operator.resources import desired
 from rerank_operator.resources.cache import Found, build_claim, differences, download_id
 from rerank_operator.settings import Settings
@@ -96,14 +97,16 @@ def found(**fields: Any) -> Found:
         "model": model,
         "waits": False,
         "downloads": False,
-        "deployment": None,
     }
     return Found(**default | fields)
 
 
-def children(seen: Found | None = None, **spec: Any) -> dict[str, Manifest]:
+def children(
+    seen: Found | None = None, observed: Observed | None = None, **spec: Any
+) -> dict[str, Manifest]:
     reranker = make_reranker(**{"model": MODEL, "cache": {}} | spec)
-    return {child["kind"]: child for child in desired(reranker, SETTINGS, seen)}
+    wanted = desired(reranker, SETTINGS, observed or Observed(), seen)
+    return {child["kind"]: child for child in wanted}
 
 
 def pod(seen: Found | None = None, kind: str = "Deployment", **spec: Any) -> Manifest:
@@ -178,10 +181,10 @@ def test_nothing_is_downloaded_before_the_volume_is_there() -> None:
 
 
 def test_pods_that_are_there_stay_while_a_model_is_downloaded() -> None:
-    old = {"spec": {"replicas": 1, "template": {"spec": {"containers": []}}}}
+    old = make_deployment() | {"spec": {"replicas": 1, "template": {"spec": {"containers": []}}}}
 
-    seen = found(model=None, waits=True, downloads=True, deployment=old)
-    deployment = children(seen, replicas=3)["Deployment"]
+    seen = found(model=None, waits=True, downloads=True)
+    deployment = children(seen, Observed(old), replicas=3)["Deployment"]
 
     assert deployment["spec"]["template"] == old["spec"]["template"]
     assert deployment["spec"]["replicas"] == 3

@@ -10,6 +10,7 @@ from fields import leaves, spec_schema, spec_with
 from rerank_operator.api.engine import RESERVED_ARGUMENTS
 from rerank_operator.api.model import Family
 from rerank_operator.api.variables import RESERVED_VARIABLES
+from rerank_operator.observed import Observed
 from rerank_operator.resources.deployment import build_deployment
 from rerank_operator.resources.environment import environment
 from rerank_operator.settings import Settings
@@ -155,9 +156,9 @@ def test_smallest_object_leaves_the_server_its_own_defaults(
 def test_probes_ask_for_paths_that_the_server_has() -> None:
     # The routes are there without a pipeline; only answering needs one.
     app = create_app(cast(Any, None), cast(Any, None), ServerSettings(model="m"))
-    container = build_deployment(make_reranker(), Settings())["spec"]["template"]["spec"][
-        "containers"
-    ][0]
+    container = build_deployment(make_reranker(), Settings(), Observed())["spec"]["template"][
+        "spec"
+    ]["containers"][0]
 
     asked = {
         container[probe]["httpGet"]["path"]

@@ -1,14 +1,14 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from builders import make_body
+from builders import make_body, make_pod
 from rerank_operator import names
 from rerank_operator.api import Manifest
 from rerank_operator.errors import NotFound, Refused, Unavailable
 from rerank_operator.names import Kind
-from rerank_operator.reconcile import Reconciler
+from rerank_operator.reconcile import ROOM_WAIT, Reconciler
 from rerank_operator.settings import Settings
 from rerank_operator.store import Key, Store
 
@@ -33,13 +33,17 @@ class FakeCluster:
         self._fail(f"apply {kind.name}")
         name = manifest["metadata"]["name"]
         held = self.objects.get((kind.name, name), {"metadata": {"uid": f"{kind.name}-uid"}})
-        return self._keep(manifest | {"metadata": held["metadata"] | manifest["metadata"]})
+        return self._keep(held | manifest | {"metadata": held["metadata"] | manifest["metadata"]})
 
     async def apply_status(self, kind: Kind, manifest: Manifest) -> Manifest:
         self.writes.append("status")
         self._fail("status")
         held = self.objects[(kind.name, manifest["metadata"]["name"])]
         return self._keep(held | {"status": manifest["status"]})
+
+    async def create(self, kind: Kind, manifest: Manifest) -> None:
+        self.writes.append(f"create {kind.name} {manifest['reason']}")
+        self._fail("create")
 
     async def delete(self, kind: Kind, manifest: Manifest) -> None:
         self.writes.append(f"delete {kind.name} {manifest['metadata']['name']}")
@@ -64,9 +68,12 @@ class World:
         self.cluster = FakeCluster()
         self.store = Store()
         self.put(make_body(**arguments))
-        self.reconciler = Reconciler(
-            self.store, self.cluster, Settings(), lambda: datetime.now(UTC)
-        )
+        self.now = datetime.now(UTC)
+        self.reconciler = self.start()
+
+    def start(self) -> Reconciler:
+        """Return the reconciler of an operator that has just started."""
+        return Reconciler(self.store, self.cluster, Settings(), lambda: self.now)
 
     def put(self, body: Manifest) -> None:
         """Have an object in the cluster, and its event in the store."""
@@ -198,6 +205,104 @@ async def test_resumed_object_becomes_what_is_asked_for_by_then() -> None:
     assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == "other:1"
 
 
+async def world_without_room() -> World:
+    """Return one whose Deployment rolls out, and whose new pod finds no GPU."""
+    world = World()
+    await world.settle()
+    counts = {"replicas": 2, "updatedReplicas": 1, "readyReplicas": 1, "availableReplicas": 1}
+    world.edit("Deployment", status=counts)
+    world.put(no_gpu(version=1))
+    return world
+
+
+def no_gpu(version: int) -> Manifest:
+    return make_pod(unschedulable="1 Insufficient nvidia.com/gpu.", **pod_metadata(version))
+
+
+def pod_metadata(version: int) -> dict[str, Any]:
+    labels = {names.OWNER_LABEL: "demo"}
+    return {"resourceVersion": str(version), "uid": "p", "labels": labels}
+
+
+def strategy(world: World) -> dict[str, int]:
+    deployment = world.cluster.objects[("Deployment", "demo")]
+    numbers: dict[str, int] = deployment["spec"]["strategy"]["rollingUpdate"]
+    return numbers
+
+
+async def test_rollout_without_a_gpu_is_looked_at_again_and_then_goes_in_place() -> None:
+    world = await world_without_room()
+
+    assert not await world.reconciler.reconcile(KEY)
+    assert strategy(world) == {"maxSurge": 1, "maxUnavailable": 0}
+    assert world.condition()["reason"] == names.WAITING_FOR_GPU
+    world.now += ROOM_WAIT
+
+    assert await world.reconciler.reconcile(KEY)
+    assert strategy(world) == {"maxSurge": 0, "maxUnavailable": 1}
+    assert "take their place" in world.condition()["message"]
+
+
+async def test_room_that_comes_in_time_keeps_the_surge() -> None:
+    world = await world_without_room()
+    await world.reconciler.reconcile(KEY)
+    world.put(make_pod({"running": {}}, **pod_metadata(version=2)))
+    await world.reconciler.reconcile(KEY)
+    world.now += ROOM_WAIT
+    world.put(no_gpu(version=3))
+
+    assert not await world.reconciler.reconcile(KEY)
+    assert strategy(world) == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+async def test_restarted_operator_waits_anew_and_keeps_what_was_switched() -> None:
+    world = await world_without_room()
+    await world.reconciler.reconcile(KEY)
+    world.now += ROOM_WAIT - timedelta(seconds=1)
+
+    restarted = world.start()
+    await restarted.reconcile(KEY)
+    world.now += timedelta(seconds=1)
+    await restarted.reconcile(KEY)
+    assert strategy(world) == {"maxSurge": 1, "maxUnavailable": 0}
+    world.now += ROOM_WAIT
+    await restarted.reconcile(KEY)
+    assert strategy(world) == {"maxSurge": 0, "maxUnavailable": 1}
+
+    world.cluster.writes.clear()
+    await world.start().reconcile(KEY)
+    assert world.cluster.writes == []
+
+
+async def test_trouble_is_an_event_once() -> None:
+    world = await world_without_room()
+    world.cluster.writes.clear()
+
+    await world.reconciler.reconcile(KEY)
+    world.now += ROOM_WAIT
+    await world.reconciler.reconcile(KEY)
+
+    assert world.cluster.writes == [
+        "status",
+        "create Event WaitingForGPU",
+        "apply Deployment",
+        "status",
+    ]
+
+
+async def test_event_that_is_refused_changes_nothing() -> None:
+    world = await world_without_room()
+    await world.reconciler.reconcile(KEY)
+    world.cluster.failures["create"] = Refused("namespace is being terminated")
+    world.store.put(no_gpu(version=2), deleted=True)
+    failed = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+    world.edit("Deployment", status={"replicas": 2, "conditions": [failed]})
+    world.cluster.writes.clear()
+
+    assert await world.reconciler.reconcile(KEY)
+    assert world.cluster.writes == ["status", "create Event RolloutStuck"]
+
+
 async def test_missing_kind_is_told_and_the_rest_goes_on() -> None:
     world = World(monitoring={"podMonitor": True})
     world.cluster.failures["apply PodMonitor"] = NotFound("the server could not find it")
@@ -276,7 +381,7 @@ async def test_child_of_an_earlier_object_of_the_name_is_foreign() -> None:
 
     await world.reconciler.reconcile(KEY)
 
-    assert world.cluster.writes == ["status"]
+    assert world.cluster.writes == ["status", "create Event NameConflict"]
     assert world.condition()["reason"] == names.NAME_CONFLICT
 
 
@@ -410,7 +515,7 @@ async def test_unreadable_spec_becomes_a_condition() -> None:
     settled = await world.reconciler.reconcile(KEY)
 
     assert settled
-    assert world.cluster.writes == ["status"]
+    assert world.cluster.writes == ["status", "create Event InvalidSpec"]
     assert world.condition()["reason"] == names.INVALID_SPEC
     assert "spec.replicas" in world.condition()["message"]
 

@@ -50,6 +50,12 @@ def test_zero_wanted_pods_is_ready() -> None:
     assert ready(make_deployment(0), replicas=0).reason == names.SCALED_TO_ZERO
 
 
+def test_without_a_pod_that_serves_nothing_is_available() -> None:
+    found = condition(names.AVAILABLE, make_deployment(availableReplicas=0))
+
+    assert (found.status, found.reason) == ("False", names.NO_PODS_AVAILABLE)
+
+
 def test_one_of_two_pods_is_available_but_not_ready() -> None:
     deployment = make_deployment(2, readyReplicas=1, availableReplicas=1)
 
@@ -157,6 +163,12 @@ def test_service_without_its_pod_monitor_is_ready_and_says_so() -> None:
 
     assert (monitored.status, monitored.reason) == ("False", names.POD_MONITOR_MISSING)
     assert ready(make_deployment(), **arguments).status == "True"
+
+
+def test_pod_monitor_that_is_there_is_told() -> None:
+    found = condition(names.MONITORED, make_deployment(), monitoring=WANTED)
+
+    assert (found.status, found.reason) == ("True", names.POD_MONITOR_APPLIED)
 
 
 def test_condition_that_is_no_longer_asked_for_goes() -> None:
@@ -268,6 +280,47 @@ def test_missed_deadline_is_a_stuck_rollout() -> None:
     )
 
     assert ready(deployment).reason == names.ROLLOUT_STUCK
+
+
+def test_why_pods_do_not_start_comes_before_that_they_do_not() -> None:
+    deployment = deployment_with(
+        type="Progressing",
+        status="False",
+        reason="ProgressDeadlineExceeded",
+        message="has timed out progressing.",
+    )
+
+    found = ready(deployment, make_pod({"waiting": {"reason": "ErrImagePull"}}))
+
+    assert found.reason == names.IMAGE_PULL_FAILED
+    assert found.message.endswith("; has timed out progressing.")
+
+
+NO_GPU = "1 Insufficient nvidia.com/gpu."
+
+
+@pytest.mark.parametrize(
+    ("mode", "down", "words"),
+    [
+        ("Auto", 0, NO_GPU),
+        ("Auto", 1, "so the new ones take their place"),
+        ("Surge", 0, "free some, or set it to Auto"),
+        ("InPlace", 1, NO_GPU),
+    ],
+)
+def test_rollout_that_waits_for_a_gpu_tells_what_follows(mode: str, down: int, words: str) -> None:
+    deployment = make_deployment(down=down, replicas=2, updatedReplicas=1)
+
+    found = ready(deployment, make_pod(unschedulable=NO_GPU), rollout=mode)
+
+    assert found.reason == names.WAITING_FOR_GPU
+    assert found.message.endswith(words)
+
+
+def test_first_start_that_waits_for_a_gpu_is_no_matter_of_the_rollout() -> None:
+    pod = make_pod(unschedulable=NO_GPU)
+
+    assert ready(make_deployment(**NONE), pod, rollout="Surge").message.endswith(NO_GPU)
 
 
 def test_problem_with_the_children_comes_first() -> None:

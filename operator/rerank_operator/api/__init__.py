@@ -1,7 +1,7 @@
 """RerankerService v1alpha1: what a user writes, and the status the operator answers with."""
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field, ValidationError
 
@@ -119,6 +119,15 @@ class RerankerServiceSpec(ApiModel):
             "may come in."
         ),
     ] = Field(default_factory=Limits)
+    rollout: Annotated[
+        Literal["Auto", "Surge", "InPlace"],
+        Field(
+            description="How new pods replace old ones after a change. Surge: the new one starts "
+            "beside the old one, which serves until then; that takes a free accelerator. InPlace: "
+            "the old one ends, then the new one takes its place. Auto: Surge, and where there is "
+            "no room for that, InPlace until all pods serve."
+        ),
+    ] = "Auto"
     drain_seconds: Annotated[
         int,
         Field(

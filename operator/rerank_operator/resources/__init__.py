@@ -1,6 +1,7 @@
 """The children of a RerankerService, as pure functions of its spec and the operator's settings."""
 
 from rerank_operator.api import Manifest, RerankerService
+from rerank_operator.observed import Observed
 from rerank_operator.resources.cache import Found, build_claim, prefetches
 from rerank_operator.resources.deployment import build_deployment
 from rerank_operator.resources.disruption_budget import build_disruption_budget
@@ -11,9 +12,14 @@ from rerank_operator.resources.service import build_service
 from rerank_operator.resources.service_account import build_service_account
 from rerank_operator.settings import Settings
 
+_NOTHING = Observed()
+
 
 def desired(
-    reranker: RerankerService, settings: Settings, found: Found | None = None
+    reranker: RerankerService,
+    settings: Settings,
+    observed: Observed = _NOTHING,
+    found: Found | None = None,
 ) -> list[Manifest]:
     """Return all children of `reranker`, in the order in which they are to be applied.
 
@@ -27,7 +33,7 @@ def desired(
         build_network_policy(reranker),
         build_service(reranker),
         build_disruption_budget(reranker),
-        _deployment(reranker, settings, found),
+        _deployment(reranker, settings, observed, found),
         build_pod_monitor(reranker),
     ]
     return [child for child in children if child is not None]
@@ -39,14 +45,14 @@ def _job(reranker: RerankerService, settings: Settings, found: Found | None) -> 
 
 
 def _deployment(
-    reranker: RerankerService, settings: Settings, found: Found | None
+    reranker: RerankerService, settings: Settings, observed: Observed, found: Found | None
 ) -> Manifest | None:
     """Return the Deployment; while a model is downloaded with the pods that it has, or none."""
-    wanted = build_deployment(reranker, settings, found)
+    wanted = build_deployment(reranker, settings, observed, found)
     if found is None or not found.waits:
         return wanted
-    if found.deployment is None:
+    if observed.deployment is None:
         return None
     # As the API server holds it, with all defaults: the pods stay, and their number follows.
-    template = found.deployment["spec"]["template"]
+    template = observed.deployment["spec"]["template"]
     return wanted | {"spec": wanted["spec"] | {"template": template}}

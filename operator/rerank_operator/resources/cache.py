@@ -22,15 +22,13 @@ class Found(NamedTuple):
     """What was seen of the volume and the model before the children are built.
 
     `claim` is None while it is not there, `model` unless what is asked for is downloaded; whether
-    a Job is to do that, `downloads` tells. While `waits` is true the pods of `deployment`, which is
-    the observed one, stay as they are.
+    a Job is to do that, `downloads` tells. While `waits` is true the pods stay as they are.
     """
 
     claim: Manifest | None
     model: ModelStatus | None
     waits: bool
     downloads: bool
-    deployment: Manifest | None
 
 
 def is_directory(reranker: RerankerService) -> bool:

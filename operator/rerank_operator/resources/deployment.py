@@ -10,6 +10,7 @@ from rerank_operator.names import (
     labels,
     selector,
 )
+from rerank_operator.observed import Observed
 from rerank_operator.resources.cache import (
     Found,
     build_affinity,
@@ -28,6 +29,7 @@ from rerank_operator.resources.pod import (
     merged,
     pod_security,
 )
+from rerank_operator.resources.strategy import build_strategy
 from rerank_operator.settings import Settings
 
 # Workers of a tensor-parallel group exchange tensors here; a container's own is 64Mi.
@@ -59,7 +61,10 @@ VOLUME_MOUNTS: list[Manifest] = [
 
 
 def build_deployment(
-    reranker: RerankerService, settings: Settings, found: Found | None = None
+    reranker: RerankerService,
+    settings: Settings,
+    observed: Observed,
+    found: Found | None = None,
 ) -> Manifest:
     """Return the complete desired Deployment for `reranker`.
 
@@ -78,10 +83,7 @@ def build_deployment(
             "revisionHistoryLimit": 3,
             "progressDeadlineSeconds": PROGRESS_DEADLINE_SECONDS,
             "selector": {"matchLabels": selector(name)},
-            "strategy": {
-                "type": "RollingUpdate",
-                "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
-            },
+            "strategy": build_strategy(reranker, observed),
             "template": {
                 "metadata": _pod_metadata(reranker),
                 "spec": _pod_spec(reranker, settings, found),

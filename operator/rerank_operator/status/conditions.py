@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from rerank_operator import names
 from rerank_operator.api import Condition
+from rerank_operator.observed import OVER_QUOTA
 
 # A condition's message is for reading: long logs and server answers are cut.
 _MAX_MESSAGE = 1000
@@ -48,5 +49,5 @@ def merge(
 
 
 def refusal_reason(message: str, otherwise: str) -> str:
-    """Tell a quota from other refusals; the API server has no reason of its own for it."""
-    return names.QUOTA_EXCEEDED if "exceeded quota" in message else otherwise
+    """Tell a quota from other refusals."""
+    return names.QUOTA_EXCEEDED if OVER_QUOTA in message else otherwise

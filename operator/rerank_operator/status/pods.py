@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from rerank_operator import names
 from rerank_operator.api import Manifest, SecretUse
+from rerank_operator.observed import conditions, is_ending, is_gone, unschedulable, waits_for_device
 from rerank_operator.status.conditions import Finding
 
 _MAX_LOG = 400
@@ -16,16 +17,13 @@ _SECRET_GONE = re.compile(r'secrets? "(?P<name>[^"]+)" not found')
 _KEY_GONE = re.compile(r"couldn't find key (?P<key>\S+) in Secret [^/\s]+/(?P<name>\S+)")
 _REFUSED_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 
-# Finished for good, evicted for instance. The ReplicaSet has put another pod in its place.
-_FINISHED_PHASES = {"Failed", "Succeeded"}
-
 
 def latest(pods: Sequence[Manifest]) -> list[Manifest]:
     """Return the pods of the template rolled out last: what ails those before it is on its way out.
 
     Source: the label that the Deployment controller puts on the pods of each template.
     """
-    staying = [pod["metadata"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    staying = [pod["metadata"] for pod in pods if not is_ending(pod)]
     newest: Manifest = max(
         staying, key=lambda metadata: metadata.get("creationTimestamp", ""), default={}
     )
@@ -39,10 +37,7 @@ def last_failure(pods: Sequence[Manifest]) -> list[str]:
     """Return one sentence on the last pod that failed for good; without it, why another pod starts
     again and again stays untold."""
     failed = [
-        pod
-        for pod in pods
-        if pod.get("status", {}).get("phase") == "Failed"
-        and "deletionTimestamp" not in pod["metadata"]
+        pod for pod in pods if pod.get("status", {}).get("phase") == "Failed" and not is_ending(pod)
     ]
     if not failed:
         return []
@@ -55,23 +50,13 @@ def pod_finding(
     pod: Manifest, secrets: Sequence[SecretUse], container: str = names.SERVER_CONTAINER
 ) -> Finding | None:
     """Return what keeps a pod from being ready; None for one that is, or will never be."""
-    status = pod.get("status", {})
-    if "deletionTimestamp" in pod["metadata"] or status.get("phase") in _FINISHED_PHASES:
-        return None
-    conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
-    if conditions.get("Ready", {}).get("status") == "True":
+    if is_gone(pod) or conditions(pod).get("Ready", {}).get("status") == "True":
         return None
     name = pod["metadata"]["name"]
-    scheduled = conditions.get("PodScheduled", {})
-    if scheduled.get("status") == "False":
-        message = scheduled.get("message", "")
-        # The scheduler's words, "Insufficient nvidia.com/gpu"; CPU and memory have no slash.
-        short_of_device = any(
-            "/" in word.split(",")[0] for word in message.split("Insufficient ")[1:]
-        )
-        reason = names.WAITING_FOR_GPU if short_of_device else names.UNSCHEDULABLE
-        return Finding(reason, f"pod {name}: {message}")
-    containers = status.get("containerStatuses", [])
+    if (words := unschedulable(pod)) is not None:
+        reason = names.WAITING_FOR_GPU if waits_for_device(pod) else names.UNSCHEDULABLE
+        return Finding(reason, f"pod {name}: {words}")
+    containers = pod["status"].get("containerStatuses", [])
     server = next((item for item in containers if item["name"] == container), None)
     if server is None:
         return Finding(names.STARTING_PODS, f"pod {name} is being created")
@@ -97,7 +82,8 @@ def _container_finding(pod: str, container: Manifest, secrets: Sequence[SecretUs
     if ended:
         if ended.get("reason") == "OOMKilled":
             return Finding(
-                names.OUT_OF_MEMORY, f"pod {pod} was killed: its memory limit is too low"
+                names.OUT_OF_MEMORY,
+                f"pod {pod} was killed for its memory: raise spec.resources.limits.memory",
             )
         log = " ".join(ended.get("message", "")[-_MAX_LOG:].split())
         restarts = container.get("restartCount", 0)
