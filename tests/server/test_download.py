@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -54,7 +54,14 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def start(hub: Hub, cache: Path, *flags: str, **environment: str) -> "subprocess.Popen[str]":
+RUN = ("-m", "rerank_server.download")
+# The same, in less patience.
+HASTY = "from rerank_server import download; download.STALL_SECONDS = 2; download.main()"
+
+
+def start(
+    hub: Hub, cache: Path, *flags: str, run: Sequence[str] = RUN, **environment: str
+) -> "subprocess.Popen[str]":
     own = {name: os.environ[name] for name in ("PATH", "HOME")} | {
         "PYTHONPATH": str(ROOT / "server"),
         "HF_ENDPOINT": hub.url,
@@ -62,7 +69,7 @@ def start(hub: Hub, cache: Path, *flags: str, **environment: str) -> "subprocess
         "RERANK_MODEL": MODEL,
     }
     return subprocess.Popen(
-        [sys.executable, "-m", "rerank_server.download", *flags],
+        [sys.executable, *run, *flags],
         env=own | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -251,6 +258,15 @@ def test_slow_download_says_how_far_it_is(hub: Hub, cache: Path) -> None:
     assert ended.code == 0, ended.said
     assert told[0]["seconds"] == 10
     assert 0 <= told[0]["done_bytes"] <= told[0]["total_bytes"]
+
+
+def test_download_that_hangs_ends_itself_and_says_so(hub: Hub, cache: Path) -> None:
+    hub.fault = "stalled"
+
+    ended = end(start(hub, cache, run=("-c", HASTY)))
+
+    assert ended.code == 1
+    assert ended.said == f"nothing of org/tiny came from {hub.url} for 2 s: it is begun again"
 
 
 def test_download_that_is_told_to_end_does_so_at_once(hub: Hub, cache: Path) -> None:
