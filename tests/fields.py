@@ -108,6 +108,11 @@ def prometheus(index: int, metric: str, target: str) -> dict[str, Any]:
 
 SPREAD = f"{POD}/topologySpreadConstraints"
 
+CLAIM = "PersistentVolumeClaim/spec"
+# A cache that pods fill by themselves.
+PLAIN: Manifest = {"cache": {"prefetch": False}}
+ONE_NODE = f"{POD}/affinity/podAffinity/requiredDuringSchedulingIgnoredDuringExecution/0"
+
 FIELDS: dict[str, Change] = {
     "model.name": Change(
         "/models/other",
@@ -161,6 +166,34 @@ FIELDS: dict[str, Change] = {
     "image": Change("mine:1", {f"{SERVER}/image": "mine:1"}),
     "resources.requests": Change({"cpu": 2}, {f"{SERVER}/resources/requests/cpu": "2"}),
     "resources.limits": Change({"memory": "8Gi"}, {f"{SERVER}/resources/limits/memory": "8Gi"}),
+    "cache.size": Change("50Gi", {f"{CLAIM}/resources/requests/storage": "50Gi"}, PLAIN),
+    "cache.storageClassName": Change("fast", {f"{CLAIM}/storageClassName": "fast"}, PLAIN),
+    "cache.accessModes": Change(
+        ["ReadWriteMany"],
+        {
+            f"{CLAIM}/accessModes/0": "ReadWriteMany",
+            f"{ONE_NODE}/topologyKey": None,
+            f"{ONE_NODE}/labelSelector/matchLabels/rerank.dev/service": None,
+        },
+        PLAIN,
+    ),
+    "cache.existingClaim": Change(
+        "models",
+        {
+            "PersistentVolumeClaim": None,
+            f"{POD}/volumes/cache/persistentVolumeClaim/claimName": "models",
+        },
+        PLAIN,
+    ),
+    # It is about who owns the claim, which is not part of what is built.
+    "cache.retain": Change(False, {}, PLAIN),
+    "cache.prefetch": Change(
+        False,
+        {"Job": None, f"{SERVER}/volumeMounts//var/cache/rerank/hub/readOnly": None}
+        | variable("HF_HUB_OFFLINE", None)
+        | variable("HF_HUB_DISABLE_TELEMETRY", "1"),
+        {"cache": {"size": "1Gi"}},
+    ),
     "replicas": Change(2, {"Deployment/spec/replicas": 2, "PodDisruptionBudget": PRESENT}),
     "autoscaling.type": Change(
         "hpa",

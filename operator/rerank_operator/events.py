@@ -9,7 +9,13 @@ from rerank_operator.api import Condition, Manifest, RerankerServiceStatus
 
 # What each start passes through, or the user asked for. Told as well, these would double the
 # writes of a start.
-_COURSE = {names.PAUSED, names.ROLLING_OUT, names.STARTING_PODS, names.LOADING_MODEL}
+_COURSE = {
+    names.DOWNLOADING,
+    names.LOADING_MODEL,
+    names.PAUSED,
+    names.ROLLING_OUT,
+    names.STARTING_PODS,
+}
 # In bytes; the API server refuses a longer one.
 _MAX_NOTE = 1024
 

@@ -15,9 +15,13 @@ OWNER_LABEL = f"{GROUP}/service"
 HASH_ANNOTATION = f"{GROUP}/applied-hash"
 OWNER_UID_ANNOTATION = f"{GROUP}/owner-uid"
 
+# On Jobs that download a model, and their pods: which one, from where, to which volume.
+DOWNLOAD_LABEL = f"{GROUP}/download"
+
 HTTP_PORT = 8080
 SERVICE_PORT = 80
 SERVER_CONTAINER = "server"
+DOWNLOAD_CONTAINER = "download"
 # `accelerator.resource` of pods that ask for no device: vLLM runs on the CPU.
 NO_ACCELERATOR = "none"
 
@@ -41,6 +45,8 @@ DEPLOYMENTS = Kind("apps/v1", "deployments", "Deployment")
 SERVICES = Kind("v1", "services", "Service")
 SERVICE_ACCOUNTS = Kind("v1", "serviceaccounts", "ServiceAccount")
 DISRUPTION_BUDGETS = Kind("policy/v1", "poddisruptionbudgets", "PodDisruptionBudget")
+CLAIMS = Kind("v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+JOBS = Kind("batch/v1", "jobs", "Job")
 NETWORK_POLICIES = Kind("networking.k8s.io/v1", "networkpolicies", "NetworkPolicy")
 POD_MONITORS = Kind("monitoring.coreos.com/v1", "podmonitors", "PodMonitor")
 AUTOSCALERS = Kind("autoscaling/v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
@@ -54,6 +60,8 @@ LEASES = Kind("coordination.k8s.io/v1", "leases", "Lease")
 CHILD_KINDS = (
     SERVICE_ACCOUNTS,
     SERVICES,
+    CLAIMS,
+    JOBS,
     DEPLOYMENTS,
     DISRUPTION_BUDGETS,
     NETWORK_POLICIES,
@@ -70,9 +78,10 @@ KIND_BY_NAME = {kind.name: kind for kind in (*WATCHED_KINDS, *OPTIONAL_KINDS)}
 # Condition types.
 READY = "Ready"
 AVAILABLE = "Available"
+MODEL_CACHED = "ModelCached"
 MONITORED = "Monitored"
 AUTOSCALER_READY = "AutoscalerReady"
-CONDITIONS = frozenset({READY, AVAILABLE, MONITORED, AUTOSCALER_READY})
+CONDITIONS = frozenset({READY, AVAILABLE, MODEL_CACHED, MONITORED, AUTOSCALER_READY})
 
 # Reasons. They are API: once released, never renamed or reused.
 ALL_PODS_READY = "AllPodsReady"
@@ -104,6 +113,11 @@ CRASH_LOOPING = "CrashLooping"
 WAITING_FOR_GPU = "WaitingForGPU"
 UNSCHEDULABLE = "Unschedulable"
 ROLLOUT_STUCK = "RolloutStuck"
+CLAIM_NOT_FOUND = "ClaimNotFound"
+CLAIM_UNFIT = "ClaimUnfit"
+DOWNLOADED = "Downloaded"
+DOWNLOADING = "Downloading"
+DOWNLOAD_FAILED = "DownloadFailed"
 LOADING_MODEL = "LoadingModel"
 STARTING_PODS = "StartingPods"
 ROLLING_OUT = "RollingOut"
@@ -136,6 +150,11 @@ def autoscaler(instance: str, of_keda: bool) -> str:
 def selector(instance: str) -> dict[str, str]:
     """Return the labels that pick the pods of one RerankerService, and no other pod."""
     return {"app.kubernetes.io/name": "reranker", OWNER_LABEL: instance}
+
+
+def download_selector(instance: str) -> dict[str, str]:
+    """Return the labels that pick the pods that download its model, which serve nothing."""
+    return {"app.kubernetes.io/name": "reranker-download", OWNER_LABEL: instance}
 
 
 def labels(instance: str) -> dict[str, str]:

@@ -16,8 +16,12 @@ def with_owner(reranker: RerankerService, manifest: Manifest) -> Manifest:
         "uid": reranker.uid,
         "controller": True,
     }
+    cache = reranker.spec.cache
+    retained = manifest["kind"] == names.CLAIMS.name and cache is not None and cache.retain
     annotations = {names.OWNER_UID_ANNOTATION: reranker.uid}
-    metadata = manifest["metadata"] | {"annotations": annotations, "ownerReferences": [owner]}
+    metadata = manifest["metadata"] | {"annotations": annotations}
+    if not retained:
+        metadata["ownerReferences"] = [owner]
     annotations[names.HASH_ANNOTATION] = drift.digest(manifest | {"metadata": metadata})
     return manifest | {"metadata": metadata}
 
@@ -28,11 +32,34 @@ def is_ours(observed: Mapping[str, Any], reranker: RerankerService) -> bool:
     What another object controls is that one's: KEDA copies our labels and annotations.
     """
     metadata = observed["metadata"]
+    if _is_retained(observed):
+        # Of this service or of an earlier one of the same name, which has left it to us.
+        return bool(metadata["labels"].get(names.OWNER_LABEL) == names.instance(reranker.name))
     owners = metadata.get("ownerReferences", [])
     if any(owner.get("controller") and owner["uid"] != reranker.uid for owner in owners):
         return False
     return metadata.get("annotations", {}).get(names.OWNER_UID_ANNOTATION) == reranker.uid or any(
         owner["uid"] == reranker.uid for owner in owners
+    )
+
+
+def outlives(child: Mapping[str, Any], kept: str | None) -> bool:
+    """Tell whether a child stays that is not wanted any more.
+
+    That is a volume that is retained, and a Job of the download `kept`, which has done its work.
+    """
+    label = child["metadata"].get("labels", {}).get(names.DOWNLOAD_LABEL)
+    return _is_retained(child) or (label is not None and label == kept)
+
+
+def _is_retained(observed: Mapping[str, Any]) -> bool:
+    """Tell whether this is a claim of ours that outlives its service."""
+    metadata = observed["metadata"]
+    return (
+        observed["kind"] == names.CLAIMS.name
+        and names.OWNER_UID_ANNOTATION in metadata.get("annotations", {})
+        and names.OWNER_LABEL in metadata.get("labels", {})
+        and not metadata.get("ownerReferences")
     )
 
 

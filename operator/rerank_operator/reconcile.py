@@ -13,7 +13,8 @@ from rerank_operator.errors import InvalidSpec, NotFound, OperatorError, Refused
 from rerank_operator.events import build_event
 from rerank_operator.names import Kind
 from rerank_operator.observed import Observed, lacks_room
-from rerank_operator.ownership import applied_hash, is_ours, with_owner
+from rerank_operator.ownership import applied_hash, is_ours, outlives, with_owner
+from rerank_operator.prefetch import Outlook, look
 from rerank_operator.resources import desired
 from rerank_operator.settings import Settings
 from rerank_operator.status import Finding, build_status, invalid_status, refusal_reason
@@ -82,23 +83,56 @@ class Reconciler:
             status = invalid_status(generation, str(error), _status(body), self._clock())
             return await self._write_status(key, body, status)
         settled, problems = True, dict[Kind, Finding]()
+        outlook = await self._look(key, reranker, body)
         if not reranker.spec.paused:
-            settled, problems = await self._carry_out(key, reranker)
+            settled, problems = await self._carry_out(key, reranker, outlook)
+            if outlook.found.waits and outlook.found.claim is None:
+                # The volume may have been made just now, and then so can what needs it.
+                outlook = await self._look(key, reranker, body)
+                if outlook.found.claim is not None:
+                    settled, problems = await self._carry_out(key, reranker, outlook)
+        if outlook.problem is not None:
+            problems.setdefault(names.CLAIMS, outlook.problem)
+        servers, _ = self._pods(key)
         status = build_status(
             reranker,
             self._own(key, names.DEPLOYMENTS, reranker),
             self._own(key, names.SERVICES, reranker),
             self._autoscaler(key, reranker),
-            self._store.pods(key),
+            servers,
             problems,
             _status(body),
             self._clock(),
+            outlook.cached,
+            outlook.model,
         )
         written = await self._write_status(key, body, status)
         return settled and written and not problems
 
+    async def _look(self, key: Key, reranker: RerankerService, body: Manifest) -> Outlook:
+        """Return what has become of the volume, and of the download to it."""
+        cache = reranker.spec.cache
+        claim = self._own(key, names.CLAIMS, reranker)
+        if cache is not None and cache.existing_claim is not None:
+            # Without our label it is in no watch.
+            claim = await self._cluster.get(names.CLAIMS, key.namespace, cache.existing_claim)
+        children = self._store.children(key)
+        jobs = [child for child in children if child["kind"] == names.JOBS.name]
+        deployment = self._own(key, names.DEPLOYMENTS, reranker)
+        _, downloads = self._pods(key)
+        return look(reranker, claim, deployment, jobs, downloads, _status(body).model)
+
+    def _pods(self, key: Key) -> tuple[list[Manifest], list[Manifest]]:
+        """Return the pods that serve, and those that download."""
+        servers: list[Manifest] = []
+        downloads: list[Manifest] = []
+        for pod in self._store.pods(key):
+            downloading = names.DOWNLOAD_LABEL in pod["metadata"].get("labels", {})
+            (downloads if downloading else servers).append(pod)
+        return servers, downloads
+
     async def _carry_out(
-        self, key: Key, reranker: RerankerService
+        self, key: Key, reranker: RerankerService, outlook: Outlook
     ) -> tuple[bool, dict[Kind, Finding]]:
         """Apply what is wanted and delete what is not.
 
@@ -108,7 +142,7 @@ class Reconciler:
         observed = self._observed(key, reranker)
         # Nothing else tells when the wait is over.
         settled = observed.short or key not in self._lacks_room_since
-        children = desired(reranker, self._settings, observed)
+        children = desired(reranker, self._settings, observed, outlook.found)
         wanted = [with_owner(reranker, manifest) for manifest in children]
         for manifest in wanted:
             kind = names.KIND_BY_NAME[manifest["kind"]]
@@ -125,13 +159,13 @@ class Reconciler:
                 problems[kind] = _absent(kind, f"{_title(manifest)}: {error}")
             except Refused as error:
                 problems[kind] = _refused(kind, f"{_title(manifest)}: {error}")
-        for kind, finding in (await self._prune(key, wanted, reranker)).items():
+        for kind, finding in (await self._prune(key, wanted, reranker, outlook.kept)).items():
             problems.setdefault(kind, finding)
         return settled, problems
 
     def _observed(self, key: Key, reranker: RerankerService) -> Observed:
         deployment = self._own(key, names.DEPLOYMENTS, reranker)
-        pods = self._store.pods(key)
+        pods, _ = self._pods(key)
         if not lacks_room(deployment, pods):
             self._lacks_room_since.pop(key, None)
             return Observed(deployment, pods)
@@ -178,7 +212,7 @@ class Reconciler:
         return not same_intent
 
     async def _prune(
-        self, key: Key, wanted: list[Manifest], reranker: RerankerService
+        self, key: Key, wanted: list[Manifest], reranker: RerankerService, kept: str | None
     ) -> dict[Kind, Finding]:
         """Delete what is ours and not wanted; return what the API server would not delete."""
         problems: dict[Kind, Finding] = {}
@@ -187,6 +221,7 @@ class Reconciler:
             if (
                 _title(child) not in titles
                 and is_ours(child, reranker)
+                and not outlives(child, kept)
                 and "deletionTimestamp" not in child["metadata"]
             ):
                 kind = names.KIND_BY_NAME[child["kind"]]

@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import uvicorn
 import uvloop
@@ -20,7 +19,7 @@ from rerank_server.app import create_app
 from rerank_server.connection import limited
 from rerank_server.engines import Engine, load_engine
 from rerank_server.errors import EngineFailed, ModelUnusable
-from rerank_server.logs import set_up_logging, speak_utf8
+from rerank_server.logs import leave_last_words, set_up_logging, speak_utf8
 from rerank_server.metrics import Metrics
 from rerank_server.pipeline import Pipeline
 from rerank_server.settings import Settings, read_settings
@@ -176,7 +175,7 @@ async def _start(
         await pipeline.start(loading.result())
     except ModelUnusable as error:
         log.error(str(error))
-        _last_words(str(error))
+        leave_last_words(str(error))
         raise
     except EngineFailed:
         # Seen where a virtual machine offers AMX instructions that it then refuses.
@@ -185,20 +184,13 @@ async def _start(
             "RERANK_DTYPE to float32"
         )
         log.exception(text)
-        _last_words(text)
+        leave_last_words(text)
         raise
     except Exception:
         log.exception("loading the model failed")
         raise
     seconds = round(time.monotonic() - started)
     log.info("ready", extra={"model": settings.name, "seconds": seconds})
-
-
-def _last_words(text: str) -> None:
-    """Leave `text` where Kubernetes reads why a container ended."""
-    file = Path("/dev/termination-log")  # not there outside of a pod
-    if file.exists():
-        file.write_text(text, encoding="utf-8")
 
 
 def _in_thread(load: Callable[[], Engine]) -> "asyncio.Future[Engine]":

@@ -154,3 +154,9 @@ def speak_utf8() -> None:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     os.environ["PYTHONUTF8"] = "1"
     os.environ["PYTHONIOENCODING"] = "utf-8:backslashreplace"
+
+
+def leave_last_words(text: str, file: Path = Path("/dev/termination-log")) -> None:
+    """Leave `text` where Kubernetes reads why a container ended; outside of a pod do nothing."""
+    if file.exists():
+        file.write_text(text, encoding="utf-8")

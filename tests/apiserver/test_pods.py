@@ -33,9 +33,9 @@ TEMPLATE = {
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 
 
-def pod_of(demo: Objects) -> Manifest:
-    """Return the pod that a ReplicaSet would make."""
-    template = demo.child("Deployment")["spec"]["template"]
+def pod_of(demo: Objects, kind: str = "Deployment") -> Manifest:
+    """Return the pod that a ReplicaSet, or a Job, would make."""
+    template = demo.child(kind)["spec"]["template"]
     metadata = template["metadata"] | {"name": "demo-abc", "namespace": demo.namespace}
     return {"apiVersion": "v1", "kind": "Pod", "spec": template["spec"], "metadata": metadata}
 
@@ -54,6 +54,20 @@ def test_pod_passes_the_restricted_standard(
     eventually(lambda: demo.child("Deployment"))
 
     answer = plane.apply(yaml.safe_dump(pod_of(demo)), check=False)
+
+    assert answer == "pod/demo-abc created\n"
+
+
+@pytest.mark.parametrize("template", [{}, TEMPLATE], ids=["smallest", "everything"])
+def test_pod_that_downloads_passes_it_too(
+    demo: Objects, plane: ControlPlane, template: Manifest
+) -> None:
+    plane.kubectl("label", "namespace", demo.namespace, RESTRICTED)
+    plane.apply(CLASSES)
+    demo.create(cache={}, podTemplate=template)
+    eventually(lambda: demo.child("Job"))
+
+    answer = plane.apply(yaml.safe_dump(pod_of(demo, "Job")), check=False)
 
     assert answer == "pod/demo-abc created\n"
 

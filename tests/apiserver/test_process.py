@@ -16,7 +16,14 @@ ROLES = "/apis/rbac.authorization.k8s.io/v1"
 
 
 def test_roles_grant_what_is_used_and_nothing_else(demo: Objects, plane: ControlPlane) -> None:
-    demo.create(replicas=2, networkPolicy={"enabled": True}, monitoring={"podMonitor": True})
+    demo.create(
+        replicas=2,
+        networkPolicy={"enabled": True},
+        monitoring={"podMonitor": True},
+        cache={"retain": False},
+    )
+    eventually(lambda: demo.child("Job"))
+    demo.finish_download()
     eventually(lambda: all(demo.child(kind) for kind in demo.children))
     demo.report_pods(conditions=[{"type": "ReplicaFailure", "status": "True", "message": "no"}])
     # Children that are no longer wanted may be of any kind: deleting them is a right as well.

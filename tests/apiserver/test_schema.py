@@ -178,6 +178,23 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"resources": {"limits": {"nvidia.com/gpu": 1}}},
         "resources holds nvidia.com/gpu: ask for it with accelerator.count",
     ),
+    ({"cache": {"size": "0"}}, "cache.size is 0: write how much"),
+    ({"cache": {"size": 0}}, "cache.size is 0: write how much"),
+    ({"cache": {"size": "much"}}, "spec.cache.size"),
+    ({"cache": {"accessModes": []}}, "spec.cache.accessModes"),
+    ({"cache": {"accessModes": ["ReadWriteOncePod"]}}, "spec.cache.accessModes[0]: Unsupported"),
+    ({"cache": {"storageClassName": "A b"}}, "cache.storageClassName is 'A b': write an object's"),
+    *[
+        (
+            {"cache": {"existingClaim": "models"} | other},
+            "cache.existingClaim is models, beside size, storageClassName or accessModes",
+        )
+        for other in ({"size": 1}, {"storageClassName": "a"}, {"accessModes": ["ReadWriteMany"]})
+    ],
+    (
+        {"cache": {}, "model": {"name": "/models/a"}},
+        "model.name is /models/a, a directory, and cache has no existingClaim that could hold it",
+    ),
     ({"resources": {"requests": {"cpu": "two"}}}, "spec.resources.requests.cpu"),
     ({"resources": {"requests": {"cpu": -1}}}, "spec.resources.requests.cpu"),
     ({"resources": {"limits": {"cpu": "1e30"}}}, "spec.resources.limits.cpu"),
@@ -287,6 +304,9 @@ def test_mistake_is_refused_by_name(
         {"resources": {"requests": {"cpu": 1, "memory": "1.5Gi"}, "limits": {"cpu": "500m"}}},
         {"accelerator": {"resource": "nvidia.com/mig-1g.10gb", "count": 2}},
         {"replicas": 0},
+        {"cache": {}},
+        {"cache": {"size": "1.5Ti", "accessModes": ["ReadWriteOnce", "ReadWriteMany"]}},
+        {"cache": {"existingClaim": "models"}, "model": {"name": "/var/cache/rerank/hub/a"}},
         {"engine": {"extraArgs": {"max_num_seqs": 8, "nested": {"a": [1, None]}}}},
         {"model": MODEL | {"hubEndpoint": "http://[fd00::1]:8080/mirror/"}},
         {"limits": {"blockedPatterns": [r"'\"\\d{3}$(x)"], "trustedProxies": ["fd00::/8"]}},

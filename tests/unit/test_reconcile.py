@@ -608,3 +608,78 @@ async def test_unreadable_spec_becomes_a_condition() -> None:
     assert world.cluster.writes == ["status", "create Event InvalidSpec"]
     assert world.condition()["reason"] == names.INVALID_SPEC
     assert "spec.replicas" in world.condition()["message"]
+
+
+async def test_volume_and_download_come_before_the_pods() -> None:
+    world = World(cache={})
+
+    settled = await world.reconciler.reconcile(KEY)
+
+    assert settled
+    assert world.cluster.writes == [
+        "apply ServiceAccount",
+        "apply PersistentVolumeClaim",
+        "apply Service",
+        "apply Job",
+        "status",
+    ]
+    assert world.condition()["reason"] == names.DOWNLOADING
+    await world.settle()
+
+
+@pytest.mark.parametrize("retain", [True, False])
+async def test_volume_that_is_retained_is_owned_by_nobody(retain: bool) -> None:
+    world = World(cache={"retain": retain})
+
+    await world.reconciler.reconcile(KEY)
+
+    claim = world.cluster.objects[("PersistentVolumeClaim", "demo")]
+    assert ("ownerReferences" in claim["metadata"]) is not retain
+    (job,) = [name for kind, name in world.cluster.objects if kind == "Job"]
+    assert "ownerReferences" in world.cluster.objects[("Job", job)]["metadata"]
+
+
+@pytest.mark.parametrize("retain", [True, False])
+async def test_volume_that_is_no_longer_wanted_goes_unless_it_is_retained(retain: bool) -> None:
+    world = World(cache={"retain": retain, "prefetch": False})
+    await world.settle()
+    world.put(make_body(generation=2, version=200))
+
+    await world.reconciler.reconcile(KEY)
+
+    assert ("delete PersistentVolumeClaim demo" in world.cluster.writes) is not retain
+
+
+async def test_volume_of_an_earlier_service_of_the_name_is_taken_over() -> None:
+    world = World(cache={"prefetch": False})
+    await world.settle()
+    for kind in ("Deployment", "Service", "ServiceAccount"):
+        world.store.put(world.cluster.objects.pop((kind, "demo")), deleted=True)
+    world.put(make_body(uid="uid-new", version=200, cache={"prefetch": False}))
+
+    await world.reconciler.reconcile(KEY)
+
+    claim = world.cluster.objects[("PersistentVolumeClaim", "demo")]
+    assert claim["metadata"]["annotations"][names.OWNER_UID_ANNOTATION] == "uid-new"
+    assert world.condition()["reason"] != names.NAME_CONFLICT
+
+
+async def test_refused_volume_is_told_and_no_pod_comes_without_it() -> None:
+    world = World(cache={})
+    world.cluster.failures["apply PersistentVolumeClaim"] = Refused("exceeded quota: storage")
+
+    settled = await world.reconciler.reconcile(KEY)
+
+    assert not settled
+    assert world.condition()["reason"] == names.QUOTA_EXCEEDED
+    assert not {kind for kind, _ in world.cluster.objects} & {"Job", "Deployment"}
+
+
+async def test_missing_claim_of_the_user_is_asked_for_again() -> None:
+    world = World(cache={"existingClaim": "models"})
+
+    settled = await world.reconciler.reconcile(KEY)
+
+    assert not settled
+    assert world.condition()["reason"] == names.CLAIM_NOT_FOUND
+    assert world.condition(names.MODEL_CACHED)["reason"] == names.CLAIM_NOT_FOUND

@@ -125,12 +125,12 @@ async def test_who_gives_up_just_when_let_in_leaves_no_hole() -> None:
 async def test_window_is_wide_until_small_work_comes() -> None:
     line = Line(100)
     line.now = WIDE_AFTER_SECONDS
-    for number in range(13):
+    for number in range(25):
         await line.come(f"{number}", number, 25)
     wide = len(line.inside)
 
-    await line.come("small", 13, 25, small=True)
+    await line.come("small", 25, 25, small=True)
     await line.leave("0")
 
-    assert wide == 12
-    assert sorted(line.inside) == sorted([*map(str, range(1, 12)), "small"])
+    assert wide == 24
+    assert sorted(line.inside) == sorted([*map(str, range(1, 24)), "small"])

@@ -7,19 +7,21 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from rerank_operator.api.access import Auth, Monitoring, NetworkPolicy
 from rerank_operator.api.autoscaling import Autoscaling
+from rerank_operator.api.cache import Cache
 from rerank_operator.api.engine import Engine
 from rerank_operator.api.hardware import Accelerator, Resources
 from rerank_operator.api.limits import Limits
 from rerank_operator.api.model import ModelSource
 from rerank_operator.api.pods import PodTemplate
 from rerank_operator.api.schema import ApiModel, Manifest, Matches, SecretKey, rule, rules
-from rerank_operator.api.status import Condition, RerankerServiceStatus
+from rerank_operator.api.status import Condition, ModelStatus, RerankerServiceStatus
 from rerank_operator.errors import InvalidSpec
 
 __all__ = [
     "Autoscaling",
     "Condition",
     "Manifest",
+    "ModelStatus",
     "RerankerService",
     "RerankerServiceDocument",
     "RerankerServiceSpec",
@@ -74,6 +76,14 @@ class RerankerServiceSpec(ApiModel):
                 "that many would never be let in: lower maxDocuments, or raise maxQueuedPairs'"
                 ".format([self.limits.maxDocuments, self.limits.maxQueuedPairs])",
             ),
+            rule(
+                "!has(self.cache) || has(self.cache.existingClaim) || "
+                "!self.model.name.startsWith('/')",
+                "model.name is a directory, and cache has no existingClaim that could hold it: "
+                "leave cache out, or name the claim",
+                "'model.name is ' + self.model.name + ', a directory, and cache has no "
+                "existingClaim that could hold it: leave cache out, or name the claim'",
+            ),
         )
     )
 
@@ -96,6 +106,13 @@ class RerankerServiceSpec(ApiModel):
     resources: Annotated[Resources, Field(description="CPU and memory of a pod.")] = Field(
         default_factory=Resources
     )
+    cache: Annotated[
+        Cache | None,
+        Field(
+            description="A volume that keeps the model. Unset: each pod downloads it anew when it "
+            "starts."
+        ),
+    ] = None
     replicas: Annotated[
         int,
         Field(ge=0, le=1000, description="Pods to run. With autoscaling, the autoscaler sets it."),

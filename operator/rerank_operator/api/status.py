@@ -21,6 +21,20 @@ class Condition(ApiModel):
     last_transition_time: Annotated[datetime, Field(description="When `status` last changed.")]
 
 
+class ModelStatus(ApiModel):
+    """The model that was downloaded last."""
+
+    name: Annotated[str, Field(max_length=256, description="Its repository.")]
+    revision: Annotated[str, Field(max_length=64, description="The commit.")]
+    download: Annotated[
+        str,
+        Field(
+            max_length=64,
+            description="Tells the download from one of another model, revision, hub or volume.",
+        ),
+    ]
+
+
 class RerankerServiceStatus(ApiModel):
     """What the operator found. `replicas` is always there: /scale has no answer without it."""
 
@@ -35,6 +49,10 @@ class RerankerServiceStatus(ApiModel):
     url: Annotated[
         str, Field(max_length=512, description="Where to send requests, inside the cluster.")
     ] = ""
+    model: Annotated[
+        ModelStatus | None,
+        Field(description="What is on the volume of `spec.cache`, and what pods are started with."),
+    ] = None
     conditions: Annotated[
         list[Condition],
         Field(

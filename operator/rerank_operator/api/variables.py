@@ -17,6 +17,7 @@ from rerank_operator.api.schema import (
 # Every variable that the operator sets, at least for some objects.
 RESERVED_VARIABLES = (
     "HF_ENDPOINT",
+    "HF_HUB_CACHE",
     "HF_HUB_DISABLE_TELEMETRY",
     "HF_HUB_OFFLINE",
     "HF_TOKEN",

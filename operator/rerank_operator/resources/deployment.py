@@ -1,9 +1,6 @@
 """The Deployment that runs the model servers."""
 
-from collections.abc import Sequence
-
 from rerank_operator.api import Manifest, RerankerService
-from rerank_operator.api.schema import ApiModel
 from rerank_operator.names import (
     DEPLOYMENTS,
     HTTP_PORT,
@@ -14,13 +11,27 @@ from rerank_operator.names import (
     selector,
 )
 from rerank_operator.observed import Observed
-from rerank_operator.resources.environment import HOME, build_variables
+from rerank_operator.resources.cache import (
+    Found,
+    build_affinity,
+    build_mounts,
+    build_volumes,
+    starts_offline,
+)
+from rerank_operator.resources.environment import build_variables
 from rerank_operator.resources.metadata import build_metadata
+from rerank_operator.resources.pod import (
+    CONTAINER_SECURITY,
+    HOME_MOUNT,
+    HOME_VOLUME,
+    PLACEMENT,
+    image,
+    merged,
+    pod_security,
+)
 from rerank_operator.resources.strategy import build_strategy
 from rerank_operator.settings import Settings
 
-# The official vLLM image's user; torch needs an entry in passwd, which an arbitrary UID lacks.
-USER_ID = 2000
 # Workers of a tensor-parallel group exchange tensors here; a container's own is 64Mi.
 SHM_SIZE = "1Gi"
 
@@ -40,29 +51,24 @@ PROBE_TIMEOUT_SECONDS = 5
 PROGRESS_DEADLINE_SECONDS = 1800
 
 VOLUMES: list[Manifest] = [
-    {"name": "home", "emptyDir": {}},
+    HOME_VOLUME,
     {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": SHM_SIZE}},
 ]
 VOLUME_MOUNTS: list[Manifest] = [
-    {"name": "home", "mountPath": HOME},
+    HOME_MOUNT,
     {"name": "shm", "mountPath": "/dev/shm"},
 ]
-# What `podTemplate` adds to the pod as it stands there. Nothing else of it gets into a pod: not who
-# runs it, what it may do, nor the node's own files, network and processes.
-PLACEMENT = (
-    "nodeSelector",
-    "tolerations",
-    "affinity",
-    "topologySpreadConstraints",
-    "priorityClassName",
-    "runtimeClassName",
-    "schedulerName",
-    "imagePullSecrets",
-)
 
 
-def build_deployment(reranker: RerankerService, settings: Settings, observed: Observed) -> Manifest:
+def build_deployment(
+    reranker: RerankerService,
+    settings: Settings,
+    observed: Observed,
+    found: Found | None = None,
+) -> Manifest:
     """Return the complete desired Deployment for `reranker`.
+
+    Without `found` the volume and the model are taken to be as they are asked for.
 
     `replicas` is always ours: an autoscaler writes the RerankerService through its `/scale`
     subresource, so two writers of the Deployment never meet.
@@ -80,7 +86,7 @@ def build_deployment(reranker: RerankerService, settings: Settings, observed: Ob
             "strategy": build_strategy(reranker, observed),
             "template": {
                 "metadata": _pod_metadata(reranker),
-                "spec": _pod_spec(reranker, settings),
+                "spec": _pod_spec(reranker, settings, found),
             },
         },
     }
@@ -92,8 +98,9 @@ def _pod_metadata(reranker: RerankerService) -> Manifest:
     return metadata | ({"annotations": template.annotations} if template.annotations else {})
 
 
-def _pod_spec(reranker: RerankerService, settings: Settings) -> Manifest:
-    return _placement(reranker) | {
+def _pod_spec(reranker: RerankerService, settings: Settings, found: Found | None) -> Manifest:
+    own = [*VOLUMES, *build_volumes(reranker)]
+    return _placement(reranker, found) | {
         "serviceAccountName": instance(reranker.name),
         "automountServiceAccountToken": False,
         # A Service called "vllm" would inject VLLM_PORT, which vLLM reads as its own setting.
@@ -101,65 +108,44 @@ def _pod_spec(reranker: RerankerService, settings: Settings) -> Manifest:
         "terminationGracePeriodSeconds": (
             PRE_STOP_SECONDS + reranker.spec.drain_seconds + STOP_MARGIN_SECONDS
         ),
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER_ID,
-            "runAsGroup": USER_ID,
-            "fsGroup": USER_ID,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [_server_container(reranker, settings)],
-        "volumes": _with(VOLUMES, reranker.spec.pod_template.volumes, "name"),
+        "securityContext": pod_security(reranker),
+        "containers": [_server_container(reranker, settings, found)],
+        "volumes": merged(own, reranker.spec.pod_template.volumes, "name"),
     }
 
 
-def _placement(reranker: RerankerService) -> Manifest:
+def _placement(reranker: RerankerService, found: Found | None) -> Manifest:
     template = reranker.spec.pod_template.manifest()
     pods = {"labelSelector": {"matchLabels": selector(instance(reranker.name))}}
     spread = [pods | each for each in template.get("topologySpreadConstraints", [])]
     if spread:
         template["topologySpreadConstraints"] = spread
+    if affinity := build_affinity(reranker, found):
+        template["affinity"] = affinity
     return {key: template[key] for key in PLACEMENT if key in template}
 
 
-def _with(own: Sequence[Manifest], theirs: Sequence[ApiModel], key: str) -> list[Manifest]:
-    """Return our entries, and those of the user's that take no place of ours.
-
-    The schema refuses such; an object from before it knew one must still give a valid pod.
-    """
-    taken = {entry[key] for entry in own}
-    added = [entry.manifest() for entry in theirs]
-    return [*own, *(entry for entry in added if entry[key] not in taken)]
-
-
-def _server_container(reranker: RerankerService, settings: Settings) -> Manifest:
+def _server_container(
+    reranker: RerankerService, settings: Settings, found: Found | None
+) -> Manifest:
+    mounts = [*VOLUME_MOUNTS, *build_mounts(reranker, writes=not starts_offline(reranker))]
+    model = found.model if found else None
     return {
         "name": SERVER_CONTAINER,
-        "image": _image(reranker, settings),
+        "image": image(reranker, settings),
         "imagePullPolicy": settings.image_pull_policy,
         "ports": [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
-        "env": build_variables(reranker),
+        "env": build_variables(reranker, model.revision if model else None),
         "resources": _resources(reranker),
-        "volumeMounts": _with(VOLUME_MOUNTS, reranker.spec.pod_template.volume_mounts, "mountPath"),
+        "volumeMounts": merged(mounts, reranker.spec.pod_template.volume_mounts, "mountPath"),
         "startupProbe": _probe("/health", failures=STARTUP_TRIES),
         "livenessProbe": _probe("/health", failures=3),
         "readinessProbe": _probe("/ready", failures=2),
         "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
         # Why a load failed is in the last lines of the log; status quotes them.
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": CONTAINER_SECURITY,
     }
-
-
-def _image(reranker: RerankerService, settings: Settings) -> str:
-    if reranker.spec.image is not None:
-        return reranker.spec.image
-    if reranker.spec.accelerator.resource == NO_ACCELERATOR:
-        return settings.server_image_cpu
-    return settings.server_image
 
 
 def _resources(reranker: RerankerService) -> Manifest:

@@ -6,15 +6,28 @@ from ipaddress import ip_network
 
 from rerank_operator.api import Manifest, RerankerService, SecretKey
 from rerank_operator.names import HTTP_PORT
-
-# Hub downloads and compiler caches go below HOME. The images say the same.
-HOME = "/var/cache/rerank"
+from rerank_operator.resources.cache import HOME, PATH, is_directory, starts_offline
 
 
-def build_variables(reranker: RerankerService) -> list[Manifest]:
-    """Return the container's `env`: the operator's own variables, then the user's."""
+def build_variables(reranker: RerankerService, revision: str | None = None) -> list[Manifest]:
+    """Return the `env` of a server: the operator's own variables, then the user's.
+
+    `revision` is the commit that was downloaded for it; without one, what is asked for.
+    """
     plain = environment(reranker)
-    secret = secret_environment(reranker)
+    if revision is not None:
+        plain["RERANK_REVISION"] = revision
+    return _variables(reranker, plain, secret_environment(reranker))
+
+
+def build_download_variables(reranker: RerankerService) -> list[Manifest]:
+    """Return the `env` of the container that downloads the model."""
+    return _variables(reranker, download_environment(reranker), _hub_secret(reranker))
+
+
+def _variables(
+    reranker: RerankerService, plain: Mapping[str, str], secret: Mapping[str, SecretKey]
+) -> list[Manifest]:
     own = [
         # Kubernetes puts other variables in place of $(NAME) in a value; "$$" stands for "$".
         {"name": name, "value": plain[name].replace("$", "$$")}
@@ -26,7 +39,7 @@ def build_variables(reranker: RerankerService) -> list[Manifest]:
     theirs = [
         variable.manifest()
         for variable in reranker.spec.pod_template.env
-        if variable.name not in plain | secret
+        if variable.name not in {*plain, *secret}
     ]
     return own + theirs
 
@@ -71,31 +84,54 @@ def environment(reranker: RerankerService) -> dict[str, str]:
         # Workers of one pod find each other here; the pod's address is not always known to it.
         "VLLM_HOST_IP": "127.0.0.1",
     }
-    if _is_directory(reranker):
+    if starts_offline(reranker):
         # Without it the hub is asked about a directory, and a node without a route waits for it.
         values["HF_HUB_OFFLINE"] = 1
     else:
         values["HF_ENDPOINT"] = spec.model.hub_endpoint
         values["HF_HUB_DISABLE_TELEMETRY"] = 1
-    return {name: _text(value) for name, value in values.items() if value not in (None, "")}
+    if spec.cache is not None and not is_directory(reranker):
+        values["HF_HUB_CACHE"] = PATH
+    return _texts(values)
+
+
+def download_environment(reranker: RerankerService) -> dict[str, str]:
+    """Return the variables of the downloader but the one whose value is in a Secret."""
+    model = reranker.spec.model
+    return _texts(
+        {
+            "RERANK_MODEL": model.name,
+            "RERANK_REVISION": model.revision,
+            "RERANK_TRUST_REMOTE_CODE": model.trust_remote_code,
+            "HF_ENDPOINT": model.hub_endpoint,
+            "HF_HUB_CACHE": PATH,
+            "HF_HUB_DISABLE_TELEMETRY": 1,
+            "HOME": HOME,
+            "LANG": "C.UTF-8",
+            "PYTHONUTF8": 1,
+        }
+    )
 
 
 def secret_environment(reranker: RerankerService) -> dict[str, SecretKey]:
     """Return the variables whose values the node reads from Secrets when it starts a pod."""
-    spec = reranker.spec
-    references = {"RERANK_API_TOKEN": spec.auth.token_secret_ref}
-    if not _is_directory(reranker):
-        references["HF_TOKEN"] = spec.model.token_secret_ref
-    return {name: reference for name, reference in references.items() if reference is not None}
+    reference = reranker.spec.auth.token_secret_ref
+    own = {"RERANK_API_TOKEN": reference} if reference is not None else {}
+    return own if starts_offline(reranker) else own | _hub_secret(reranker)
 
 
-def _is_directory(reranker: RerankerService) -> bool:
-    return reranker.spec.model.name.startswith("/")
+def _hub_secret(reranker: RerankerService) -> dict[str, SecretKey]:
+    reference = reranker.spec.model.token_secret_ref
+    return {"HF_TOKEN": reference} if reference is not None else {}
 
 
 def _json(arguments: Mapping[str, object]) -> str:
     """Return "" for none."""
     return json.dumps(arguments, sort_keys=True) if arguments else ""
+
+
+def _texts(values: Mapping[str, str | int | float | bool | None]) -> dict[str, str]:
+    return {name: _text(value) for name, value in values.items() if value not in (None, "")}
 
 
 def _text(value: str | int | float | bool | None) -> str:

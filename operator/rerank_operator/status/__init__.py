@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from rerank_operator import names
-from rerank_operator.api import Manifest, RerankerService, RerankerServiceStatus
+from rerank_operator.api import Manifest, ModelStatus, RerankerService, RerankerServiceStatus
 from rerank_operator.names import Kind
 from rerank_operator.status.autoscaler import autoscaler_ready
 from rerank_operator.status.conditions import Finding, merge, refusal_reason
@@ -23,6 +23,8 @@ def build_status(
     problems: Mapping[Kind, Finding],
     current: RerankerServiceStatus,
     now: datetime,
+    cached: tuple[bool, Finding] | None = None,
+    model: ModelStatus | None = None,
 ) -> RerankerServiceStatus:
     """Return the complete status.
 
@@ -31,14 +33,17 @@ def build_status(
     `problems` is what kept children from being applied, in the order in which it was met. The first
     comes before all else in Ready, those of SIDE_KINDS apart.
     `current` is the status as it is, from which times of unchanged conditions are kept.
+    `cached` is the verdict on the download of `model`, where there is one.
     """
     instance = names.instance(reranker.name)
     counts = (deployment or {}).get("status", {})
     problem = next((problems[kind] for kind in problems if kind not in names.SIDE_KINDS), None)
     findings = {
-        names.READY: ready(reranker, deployment, pods, problem),
+        names.READY: ready(reranker, deployment, pods, problem, cached),
         names.AVAILABLE: _available(reranker, counts),
     }
+    if cached is not None:
+        findings[names.MODEL_CACHED] = cached
     if reranker.spec.monitoring.pod_monitor:
         findings[names.MONITORED] = _monitored(problems.get(names.POD_MONITORS))
     if reranker.spec.autoscaling is not None:
@@ -60,6 +65,7 @@ def build_status(
         ),
         # Behind that name may be a Service of somebody else's.
         url=f"http://{instance}.{reranker.namespace}.svc" if service is not None else "",
+        model=model,
         conditions=merge(kept, findings, reranker.generation, now),
     )
 

@@ -46,7 +46,9 @@ def last_failure(pods: Sequence[Manifest]) -> list[str]:
     return [": ".join([f"earlier, pod {pod['metadata']['name']} failed", *filter(None, words)])]
 
 
-def pod_finding(pod: Manifest, secrets: Sequence[SecretUse]) -> Finding | None:
+def pod_finding(
+    pod: Manifest, secrets: Sequence[SecretUse], container: str = names.SERVER_CONTAINER
+) -> Finding | None:
     """Return what keeps a pod from being ready; None for one that is, or will never be."""
     if is_gone(pod) or conditions(pod).get("Ready", {}).get("status") == "True":
         return None
@@ -55,7 +57,7 @@ def pod_finding(pod: Manifest, secrets: Sequence[SecretUse]) -> Finding | None:
         reason = names.WAITING_FOR_GPU if waits_for_device(pod) else names.UNSCHEDULABLE
         return Finding(reason, f"pod {name}: {words}")
     containers = pod["status"].get("containerStatuses", [])
-    server = next((item for item in containers if item["name"] == names.SERVER_CONTAINER), None)
+    server = next((item for item in containers if item["name"] == container), None)
     if server is None:
         return Finding(names.STARTING_PODS, f"pod {name} is being created")
     return _container_finding(name, server, secrets)

@@ -38,6 +38,7 @@ def ready(
     deployment: Manifest | None,
     pods: Sequence[Manifest],
     problem: Finding | None,
+    cached: tuple[bool, Finding] | None = None,
 ) -> tuple[bool, Finding]:
     if reranker.spec.paused:
         available = (deployment or {}).get("status", {}).get("availableReplicas", 0)
@@ -48,6 +49,8 @@ def ready(
         )
     if problem is not None:
         return False, problem
+    if cached is not None and not cached[0]:
+        return cached
     if deployment is None:
         return False, Finding(names.STARTING_PODS, "the Deployment is not there yet")
     wanted = reranker.spec.replicas

@@ -15,15 +15,11 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from rerank_server.errors import ModelUnusable
 from rerank_server.families import Family, find_family
+from rerank_server.hub import patterns
 from rerank_server.settings import Settings
 from rerank_server.tokens import PairTokenizer
 
 log = logging.getLogger(__name__)
-
-# Weights in the one format vLLM takes first, and every small file beside them. A repository
-# often holds the same weights again for other libraries.
-DOWNLOADS = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
-CODE = "*.py"
 
 
 class Golden(BaseModel):
@@ -114,9 +110,12 @@ def _directory(settings: Settings) -> Path:
             "there, or give a Hugging Face repository id"
         )
     try:
-        patterns = [*DOWNLOADS, CODE] if settings.trust_remote_code else DOWNLOADS
         return Path(
-            snapshot_download(settings.model, revision=settings.revision, allow_patterns=patterns)
+            snapshot_download(
+                settings.model,
+                revision=settings.revision,
+                allow_patterns=patterns(settings.trust_remote_code),
+            )
         )
     except HFValidationError as error:
         raise ModelUnusable(

@@ -112,6 +112,7 @@ class VllmEngine:
         # The call and the place in it, by request.
         self._calls: dict[str, tuple[_Call, int]] = {}
         self._reader: asyncio.Task[None] | None = None
+        self._closed = False
 
     @property
     def tokenizer(self) -> PairTokenizer:
@@ -170,13 +171,15 @@ class VllmEngine:
                         call, index = waiting
                         call.settle(index, output.pooling_output)
         except EngineDeadError:
-            log.error(DEAD)
+            if not self._closed:
+                log.error(DEAD)
         finally:
             for call, _ in self._calls.values():
                 call.fail(DEAD)
 
     def close(self) -> None:
         """Stop vLLM's processes."""
+        self._closed = True
         self._client.shutdown()
 
 

@@ -1,0 +1,224 @@
+"""What has become of the volume and of the download to it, and what follows. Pure."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ValidationError
+
+from rerank_operator import names
+from rerank_operator.api import Manifest, ModelStatus, RerankerService, secrets_used
+from rerank_operator.resources.cache import (
+    SHARED_MODES,
+    Found,
+    build_claim,
+    differences,
+    download_id,
+    prefetches,
+)
+from rerank_operator.status import Finding
+from rerank_operator.status.pods import pod_finding
+
+# That the API server puts into the template of each Job.
+_JOB_LABEL = "batch.kubernetes.io/job-name"
+# What keeps a pod from starting is told by these; all else is about the download itself.
+_ABOUT_THE_POD = {
+    names.CONTAINER_REFUSED,
+    names.IMAGE_PULL_FAILED,
+    names.OUT_OF_MEMORY,
+    names.SECRET_NOT_FOUND,
+    names.UNSCHEDULABLE,
+    names.WAITING_FOR_GPU,
+}
+
+
+class Outlook(NamedTuple):
+    """What was found, and what the status says of it.
+
+    `problem` is one of the volume. `cached` is the verdict of ModelCached; None without a download.
+    `model` is what pods are started with, also while another one is downloaded. Jobs of the label
+    `kept` have done their work.
+    """
+
+    found: Found
+    problem: Finding | None = None
+    cached: tuple[bool, Finding] | None = None
+    model: ModelStatus | None = None
+    kept: str | None = None
+
+
+class Outcome(BaseModel):
+    """The last words of a download that succeeded."""
+
+    model: str
+    revision: str
+
+
+def look(
+    reranker: RerankerService,
+    claim: Manifest | None,
+    deployment: Manifest | None,
+    jobs: Sequence[Manifest],
+    pods: Sequence[Manifest],
+    current: ModelStatus | None,
+) -> Outlook:
+    """Return what is to be made of a volume and of the Jobs that fill it.
+
+    `claim` is the user's or ours. `pods` are those of Jobs. `current` is from the status: it
+    outlives Job and pods.
+    """
+    cache = reranker.spec.cache
+    if cache is None:
+        return Outlook(Found(None, None, waits=False, downloads=False))
+    problem = _claim_problem(reranker, claim)
+    usable = claim is not None and (problem is None or cache.existing_claim is None)
+    if not prefetches(reranker):
+        found = Found(claim, None, waits=not usable, downloads=False)
+        return Outlook(found, problem)
+    if not usable:
+        found = Found(claim, None, waits=True, downloads=False)
+        finding = problem or Finding(names.DOWNLOADING, "the volume is yet to be made")
+        return Outlook(found, problem, (False, finding), current)
+    download = download_id(reranker, claim)
+    jobs = [job for job in jobs if _label(job) == download]
+    pods = [pod for pod in pods if _label(pod) == download]
+    model = current if current and current.download == download else _result(pods, download)
+    if model is not None and model.name == reranker.spec.model.name:
+        found = Found(claim, model, waits=False, downloads=False)
+        text = f"{model.name} at commit {model.revision} is on volume {_name(claim)}"
+        return Outlook(found, problem, (True, Finding(names.DOWNLOADED, text)), model, download)
+    # Its pod is gone, and what it said with it. To run again takes little: the files are there.
+    lost = not pods and any(job.get("status", {}).get("succeeded") for job in jobs)
+    found = Found(claim, None, waits=True, downloads=not lost)
+    finding = _progress(reranker, jobs, pods)
+    if deployment is not None:
+        finding = Finding(
+            finding.reason, f"{finding.message}; until then the pods stay as they are"
+        )
+    return Outlook(found, problem, (False, finding), current)
+
+
+def _claim_problem(reranker: RerankerService, claim: Manifest | None) -> Finding | None:
+    cache = reranker.spec.cache
+    if cache is None:
+        return None
+    if cache.existing_claim is None:
+        wanted = build_claim(reranker, None)
+        if wanted is None or claim is None:
+            return None
+        held = claim["spec"]
+        other = differences(wanted["spec"], held)
+        if not other:
+            return None
+        texts = [f"{part} {_text(held[part])}, not {_text(wanted['spec'][part])}" for part in other]
+        return Finding(
+            names.CLAIM_UNFIT,
+            f"PersistentVolumeClaim {_name(claim)} has {' and '.join(texts)}, and that cannot be "
+            "changed: ask for what it has in spec.cache, or set replicas to 0 and delete the "
+            "claim, and it is made anew",
+        )
+    about = f"spec.cache.existingClaim is {cache.existing_claim}"
+    if claim is None:
+        return Finding(
+            names.CLAIM_NOT_FOUND,
+            f"{about}, and there is no such PersistentVolumeClaim: create it, and all goes on",
+        )
+    modes = set(claim["spec"]["accessModes"])
+    if not modes & {"ReadWriteOnce", *SHARED_MODES}:
+        return Finding(
+            names.CLAIM_UNFIT,
+            f"{about}, which one pod alone may use ({_text(sorted(modes))}): name one that is "
+            "ReadWriteOnce or ReadWriteMany",
+        )
+    if modes == {"ReadOnlyMany"} and prefetches(reranker):
+        return Finding(
+            names.CLAIM_UNFIT,
+            f"{about}, which can only be read: set spec.cache.prefetch to false, and "
+            "spec.model.name to the model's directory",
+        )
+    return None
+
+
+def _result(pods: Sequence[Manifest], download: str) -> ModelStatus | None:
+    """Return what the container of a pod has left when it ended well."""
+    for pod in pods:
+        ended = _container(pod).get("state", {}).get("terminated", {})
+        if ended.get("exitCode") == 0 and (outcome := _outcome(ended)):
+            return ModelStatus(name=outcome.model, revision=outcome.revision, download=download)
+    return None
+
+
+def _outcome(ended: Manifest) -> Outcome | None:
+    try:
+        return Outcome.model_validate_json(ended.get("message", ""))
+    except ValidationError:
+        return None
+
+
+def _progress(
+    reranker: RerankerService, jobs: Sequence[Manifest], pods: Sequence[Manifest]
+) -> Finding:
+    """Return how a download that is not over does."""
+    model = reranker.spec.model.name
+    for job in jobs:
+        for condition in job.get("status", {}).get("conditions", []):
+            if condition["type"] == "Failed" and condition["status"] == "True":
+                why = f"{condition.get('reason', '')}: {condition.get('message', '')}"
+                return Finding(
+                    names.DOWNLOAD_FAILED,
+                    f"Job {_name(job)} was ended ({why}): delete it, and it is begun again",
+                )
+    # Those of a Job that was just replaced are on their way out.
+    there = {_name(job) for job in jobs}
+    live = [
+        pod
+        for pod in pods
+        if pod["metadata"].get("labels", {}).get(_JOB_LABEL) in there
+        and "deletionTimestamp" not in pod["metadata"]
+    ]
+    if not live:
+        return Finding(names.DOWNLOADING, f"a Job is about to download {model}")
+    pod = max(live, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
+    container = _container(pod)
+    if container.get("state", {}).get("terminated", {}).get("exitCode") == 0:
+        return Finding(
+            names.DOWNLOAD_FAILED,
+            f"pod {_name(pod)} ended well, but did not say which commit of {model} it has: is "
+            "spec.image a server of this version?",
+        )
+    secrets = list(secrets_used(reranker.spec))
+    finding = pod_finding(pod, secrets, names.DOWNLOAD_CONTAINER)
+    if finding is not None and finding.reason in _ABOUT_THE_POD:
+        return finding
+    # Told until it succeeds, also while it runs again: it most likely ends in the same way.
+    ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get(
+        "terminated"
+    )
+    if ended:
+        tries = container.get("restartCount", 0) + ("terminated" in container.get("state", {}))
+        said = " ".join(ended.get("message", "").split()) or f"exit code {ended.get('exitCode')}"
+        often = "once" if tries == 1 else f"{tries} times"
+        return Finding(names.DOWNLOAD_FAILED, f"{said} (tried {often})")
+    running = container.get("state", {}).get("running")
+    if running is None:
+        return Finding(names.DOWNLOADING, f"pod {_name(pod)}, to download {model}, is starting")
+    since = running.get("startedAt", "")
+    where = f"`kubectl logs {_name(pod)}` says how far it is"
+    return Finding(names.DOWNLOADING, f"{model} is being downloaded since {since}: {where}")
+
+
+def _container(pod: Manifest) -> Manifest:
+    containers: list[Manifest] = pod.get("status", {}).get("containerStatuses", [])
+    return next((one for one in containers if one["name"] == names.DOWNLOAD_CONTAINER), {})
+
+
+def _label(manifest: Manifest) -> str | None:
+    label: str | None = manifest["metadata"].get("labels", {}).get(names.DOWNLOAD_LABEL)
+    return label
+
+
+def _name(manifest: Manifest | None) -> str:
+    return str(manifest["metadata"]["name"]) if manifest else ""
+
+
+def _text(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list) else str(value)
