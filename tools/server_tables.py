@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from rerank_server.engines.vllm_metrics import METRICS
 from rerank_server.metrics import Metrics
 from rerank_server.settings import SECTIONS, Settings, default, variable
 
@@ -28,7 +29,9 @@ def metrics_table() -> Iterator[str]:
     yield ""
     yield "| metric | type | |"
     yield "|---|---|---|"
-    for family in sorted(Metrics().registry.collect(), key=lambda family: family.name):
+    of_vllm = [family for metric in METRICS for family in metric.collect()]
+    families = [*Metrics().registry.collect(), *of_vllm]
+    for family in sorted(families, key=lambda family: family.name):
         name = f"{family.name}_total" if family.type == "counter" else family.name
         yield f"| `{name}` | {family.type} | {family.documentation} |"
     yield ""

@@ -1,12 +1,11 @@
 """How much work may come in: what one request may bring, and what may wait in all."""
 
-import asyncio
 import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from rerank_server.errors import DeadlineExceeded, Overloaded, TooLarge
+from rerank_server.errors import Overloaded, TooLarge
 from rerank_server.metrics import Metrics
 from rerank_server.ranking import Ranking
 from rerank_server.settings import Settings
@@ -77,10 +76,10 @@ class Work:
         self._queue = queue
         self.pairs = pairs
 
-    def done(self, pairs: int) -> None:
-        """Tell that so many of them have their scores."""
+    def done(self, pairs: int, saturated: bool) -> None:
+        """Tell that so many of them have their scores; see `Queue.finished`."""
         self.pairs -= pairs
-        self._queue.finished(pairs)
+        self._queue.finished(pairs, saturated)
 
 
 class Queue:
@@ -93,11 +92,10 @@ class Queue:
         self._pairs = 0
         # Pairs a second; None until something was measured.
         self._speed: float | None = None
+        # Pairs done since a moment, and whether the engine had all it could take all that time.
         self._finished = 0
         self._since = 0.0
-        self._progress = 0.0
-        # Seconds without progress until the last one that waited gave up.
-        self._idle = 0.0
+        self._saturated = True
 
     @contextmanager
     def admit(self, pairs: int, deadline_seconds: float | None) -> Iterator[Work]:
@@ -120,43 +118,38 @@ class Queue:
                 retry_after_seconds=_whole_seconds(wait - deadline_seconds),
             )
         if not self._pairs:
-            self._since = time.monotonic()
-            self._progress = self._since - self._idle
-            self._finished = 0
+            self._measure_from(time.monotonic())
         work = Work(self, pairs)
         self._change(pairs)
         try:
             yield work
-        except (asyncio.CancelledError, DeadlineExceeded):
-            # Or an engine that hangs would pass for a sound one where every caller gives up.
-            if self._pairs == work.pairs:
-                self._idle = time.monotonic() - self._progress
-            raise
         finally:
             self._change(-work.pairs)
 
-    def finished(self, pairs: int) -> None:
-        """Note that pairs have their scores."""
-        self._change(-pairs)
+    def finished(self, pairs: int, saturated: bool) -> None:
+        """Note that pairs have their scores.
+
+        `saturated`: more of them waited than the engine could take. Only then their number tells
+        its speed, and not that of the clients.
+        """
         self._finished += pairs
-        self._idle = 0.0
-        now = self._progress = time.monotonic()
+        self._saturated &= saturated
+        now = time.monotonic()
         elapsed = now - self._since
         if elapsed >= 1:
-            self.measured(self._finished / elapsed)
-            self._since, self._finished = now, 0
+            if self._saturated:
+                self.measured(self._finished / elapsed)
+            self._measure_from(now)
+        self._change(-pairs)
 
     def measured(self, speed: float) -> None:
         """Let the known speed, in pairs a second, follow a measurement."""
         before = self._speed or speed
         self._speed = before + SMOOTHING * (speed - before)
+        self._metrics.capacity.set(self._speed)
 
-    def idle_seconds(self) -> float:
-        """Return for how long work has waited without anything getting done.
-
-        Time in which none waits does not count.
-        """
-        return time.monotonic() - self._progress if self._pairs else self._idle
+    def _measure_from(self, now: float) -> None:
+        self._since, self._finished, self._saturated = now, 0, True
 
     def _seconds(self, pairs: int) -> float:
         return pairs / self._speed if self._speed else 0.0
@@ -164,6 +157,7 @@ class Queue:
     def _change(self, pairs: int) -> None:
         self._pairs += pairs
         self._metrics.queue_depth.set(self._pairs)
+        self._metrics.queue_wait.set(self._seconds(self._pairs))
 
 
 def _whole_seconds(seconds: float) -> int:

@@ -33,8 +33,8 @@ SPEED_DOCUMENT = "water " * 60
 SPEED_PAIRS = (4, 16, 64, 256)
 # Long enough to tell; a large model on a CPU takes longer for a few pairs.
 SPEED_SECONDS = 0.5
-SMALL_PAIRS = 2
-SMALL_TRIES = 5
+PROBE_PAIRS = 2
+PROBE_TRIES = 5
 
 
 class Speed(NamedTuple):
@@ -100,7 +100,7 @@ async def measure_speed(engine: Engine) -> Speed:
         await engine.score(prompts)
         return time.perf_counter() - started, sum(len(prompt.ids) for prompt in prompts)
 
-    small_seconds = min([(await seconds_for(SMALL_PAIRS))[0] for _ in range(SMALL_TRIES)])
+    small_seconds = min([(await seconds_for(PROBE_PAIRS))[0] for _ in range(PROBE_TRIES)])
     best = Speed(0, 0, small_seconds)
     for pairs in SPEED_PAIRS:
         seconds, tokens = await seconds_for(pairs)

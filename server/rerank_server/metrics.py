@@ -47,7 +47,13 @@ class Metrics:
         )
         self.capacity = Gauge(
             "rerank_capacity_pairs_per_second",
-            "Pairs of about a hundred tokens that the engine did a second, measured at start.",
+            "Pairs that the engine does in a second: measured at start, with pairs of about a "
+            "hundred tokens, and from then on whenever more wait than it can take.",
+            registry=self.registry,
+        )
+        self.queue_wait = Gauge(
+            "rerank_queue_wait_seconds",
+            "Time that the pairs waiting or running take at that speed.",
             registry=self.registry,
         )
         self.queue_seconds = Histogram(
@@ -96,6 +102,6 @@ class Metrics:
     def text(self) -> bytes:
         """Return all metrics in the Prometheus text format.
 
-        The process's own and vLLM's, if it keeps any, stand in the library's global registry.
+        The process's own and those of vLLM stand in the library's global registry.
         """
         return generate_latest(self.registry) + generate_latest(REGISTRY)

@@ -1,7 +1,9 @@
 """Texts that whoever runs the server does not want to be asked about."""
 
+import asyncio
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import regex
 
@@ -10,6 +12,8 @@ from rerank_server.ranking import Ranking
 
 # For all texts of one request and all patterns. A pattern that backtracks takes any time at all.
 LONGEST_SECONDS = 2.0
+# Requests searched at once; the search leaves other threads the interpreter.
+THREADS = 2
 
 
 class BlockedPatterns:
@@ -18,17 +22,22 @@ class BlockedPatterns:
     def __init__(self, patterns: Sequence[str]) -> None:
         """`patterns` are valid; Settings has seen to that."""
         self._patterns = [regex.compile(pattern) for pattern in patterns]
+        # Their own: a pattern that backtracks would keep those from work that everybody needs.
+        self._threads = ThreadPoolExecutor(THREADS, "patterns")
 
     def __bool__(self) -> bool:
         return bool(self._patterns)
 
-    def check(self, rankings: Sequence[Ranking]) -> None:
-        """Search every text; takes long, and leaves other threads the interpreter meanwhile.
+    async def check(self, rankings: Sequence[Ranking]) -> None:
+        """Search every text, in a thread.
 
         Raises:
             Blocked: one was found, or the search took too long. The message names the field, and
                 neither pattern nor text.
         """
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._search, rankings)
+
+    def _search(self, rankings: Sequence[Ranking]) -> None:
         end = time.monotonic() + LONGEST_SECONDS
         for name, text in _texts(rankings):
             for pattern in self._patterns:

@@ -13,6 +13,7 @@ from rerank_server import __version__
 from rerank_server.admission import Queue, Work, check_size
 from rerank_server.check import check_scores, measure_speed
 from rerank_server.engines import Engine
+from rerank_server.engines.watched import WatchedEngine
 from rerank_server.errors import BadRequest, DeadlineExceeded, EngineFailed, NotReady
 from rerank_server.metrics import Metrics
 from rerank_server.patterns import BlockedPatterns
@@ -53,7 +54,7 @@ class Pipeline:
         self._queue = Queue(settings.max_queued_pairs, metrics)
         self._blocked = BlockedPatterns(settings.blocked_patterns)
         self._tickets = itertools.count()
-        self._engine: Engine | None = None
+        self._engine: WatchedEngine | None = None
         self._window = Window(WINDOW_TOKENS[0])
         self._unready: str | None = "the model is loading"
         self._draining = False
@@ -61,9 +62,11 @@ class Pipeline:
     @property
     def dead(self) -> str | None:
         """Why only a new process helps, as a sentence; None while the model loads or works."""
-        if self._engine is not None and not self._engine.alive:
+        if self._engine is None:
+            return None
+        if not self._engine.alive:
             return "the engine has died"
-        if (seconds := self._queue.idle_seconds()) > self._settings.stall_seconds:
+        if (seconds := self._engine.idle_seconds) > self._settings.stall_seconds:
             return f"work waits, and for {seconds:.0f} s none of it was done"
         return None
 
@@ -81,14 +84,14 @@ class Pipeline:
             return self._settings.max_model_len
         return self._engine.tokenizer.max_model_len
 
-    async def start(self, engine: Engine) -> None:
+    async def start(self, loaded: Engine) -> None:
         """Take over a loaded engine; ready afterwards if it passes the score check.
 
         Raises:
             EngineFailed: the engine broke on its first prompts.
             ModelUnusable: it failed the check, or its template leaves the check no room.
         """
-        self._engine = engine
+        engine = self._engine = WatchedEngine(loaded)
         self._unready = "the model is being checked"
         self._metrics.model.labels(
             model=self._settings.name,
@@ -104,7 +107,6 @@ class Pipeline:
         )
         self._metrics.score_check.labels(result=result).set(1)
         speed = await measure_speed(engine)
-        self._metrics.capacity.set(speed.pairs)
         self._queue.measured(speed.pairs)
         least, most = WINDOW_TOKENS
         window = WINDOW_SMALL_TIMES * speed.small_seconds * speed.tokens
@@ -149,7 +151,7 @@ class Pipeline:
         if engine is None or self._unready:
             raise NotReady(f"{self._unready}: try again later")
         if self._blocked:
-            await asyncio.to_thread(self._blocked.check, rankings)
+            await self._blocked.check(rankings)
         pairs = sum(len(ranking.documents) for ranking in rankings)
         left = None
         if deadline_seconds is not None:
@@ -191,7 +193,7 @@ class Pipeline:
                 self._metrics.scores.observe(relevance(logit))
             self._metrics.pairs.inc(len(places))
             self._metrics.tokens.inc(turn.tokens)
-            work.done(len(places))
+            work.done(len(places), self._window.full)
 
         waiting = True
         chunks = _tokenize(engine.tokenizer, rankings, self._settings.truncate)

@@ -49,6 +49,11 @@ class Window:
         """How many tokens should enter at once."""
         return self._size() // SLICES
 
+    @property
+    def full(self) -> bool:
+        """Whether anything waits to get in."""
+        return any(self._waiting.values())
+
     async def enter(self, ticket: int, tokens: int, small: bool) -> Turn:
         """Wait for room for a slice of a request; who has got in has to `leave`.
 

@@ -188,6 +188,22 @@ async def test_engine_that_hangs_is_dead_though_every_caller_gives_up_early(
     assert pipeline.dead is None
 
 
+async def test_engine_that_hangs_on_its_first_prompts_is_dead(
+    engine: StandInEngine, metrics: Metrics
+) -> None:
+    engine.running.clear()
+    pipeline = Pipeline(metrics, Settings(model="tiny", stall_seconds=1))
+    starting = asyncio.create_task(pipeline.start(engine))
+
+    async with asyncio.timeout(5):
+        while pipeline.dead is None:  # noqa: ASYNC110 - time itself is awaited
+            await asyncio.sleep(0.05)
+
+    engine.running.set()
+    await starting
+    assert pipeline.unready is None
+
+
 async def test_easy_pairs_in_the_wrong_order_are_a_warning(
     engine: StandInEngine, metrics: Metrics, caplog: pytest.LogCaptureFixture
 ) -> None:

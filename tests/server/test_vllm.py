@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -362,6 +363,22 @@ def test_client_that_goes_away_leaves_the_engine_free(server: Server) -> None:
 
     assert time.monotonic() - started < 10
     assert "rerank_queue_depth 0.0" in server.client.get("/metrics").text
+
+
+def test_metrics_of_vllm_tell_how_well_the_prefix_cache_does(server: Server) -> None:
+    def count(name: str) -> float:
+        line = re.search(rf"^vllm:{name} (\S+)$", server.client.get("/metrics").text, re.MULTILINE)
+        assert line
+        return float(line[1])
+
+    before = count("prefix_cache_hits_total"), count("prefix_cache_queries_total")
+    server.scores(QUERY, [f"{number} bottles" for number in range(40)])
+
+    hits = count("prefix_cache_hits_total") - before[0]
+    queries = count("prefix_cache_queries_total") - before[1]
+    assert 0.3 < hits / queries < 1
+    assert count("num_requests_running") == 0
+    assert count("kv_cache_usage_perc") == 0
 
 
 def test_log_is_json_without_texts(server: Server) -> None:

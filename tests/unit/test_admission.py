@@ -2,15 +2,17 @@ from typing import Any
 
 import pytest
 
-from rerank_server.admission import Arriving, Queue, check_size
-from rerank_server.errors import BadRequest, DeadlineExceeded, Overloaded, TooLarge
+from rerank_server.admission import SMOOTHING, Arriving, Queue, check_size
+from rerank_server.errors import Overloaded, TooLarge
 from rerank_server.metrics import Metrics
 from rerank_server.ranking import Ranking
 from rerank_server.settings import Settings
 
 
-def make_queue(limit: int = 100, speed: float | None = None) -> Queue:
-    queue = Queue(limit, Metrics())
+def make_queue(
+    limit: int = 100, speed: float | None = None, metrics: Metrics | None = None
+) -> Queue:
+    queue = Queue(limit, metrics or Metrics())
     if speed is not None:
         queue.measured(speed)
     return queue
@@ -63,7 +65,7 @@ def test_done_pairs_make_room() -> None:
     queue = make_queue(limit=100)
 
     with queue.admit(80, None) as work:
-        work.done(60)
+        work.done(60, saturated=True)
         with queue.admit(80, None):
             pass
 
@@ -71,7 +73,7 @@ def test_done_pairs_make_room() -> None:
 def test_failed_request_leaves_no_pairs_behind() -> None:
     queue = make_queue(limit=100)
     with pytest.raises(ValueError, match="broken"), queue.admit(80, None) as work:
-        work.done(10)
+        work.done(10, saturated=True)
         raise ValueError("broken")
 
     with queue.admit(100, None):
@@ -97,42 +99,33 @@ def test_retry_after_is_bounded() -> None:
     assert refusal.value.retry_after_seconds == 60
 
 
-def test_queue_without_work_is_never_idle_for_long() -> None:
-    queue = make_queue()
-    with queue.admit(1, None) as work:
-        work.done(1)
-
-    assert queue.idle_seconds() == 0
-
-
-def test_request_that_is_refused_while_it_waits_says_nothing_of_the_engine(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("saturated", "capacity"),
+    [
+        ([True, True], 10 + SMOOTHING * (60 - 10)),
+        # What the clients send in that time, and not what the engine does.
+        ([True, False], 10),
+        ([False, True], 10),
+    ],
+)
+def test_speed_follows_an_engine_that_has_all_it_can_take(
+    saturated: list[bool], capacity: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
     monkeypatch.setattr("rerank_server.admission.time.monotonic", lambda: now)
-    queue = make_queue()
+    metrics = Metrics()
+    queue = make_queue(limit=1000, speed=10, metrics=metrics)
 
-    with pytest.raises(BadRequest), queue.admit(1, None):
-        now += 100
-        raise BadRequest("too long")
+    with queue.admit(100, None) as work:
+        assert metrics.registry.get_sample_value("rerank_queue_wait_seconds") == 10
+        for full in saturated:
+            now += 0.5
+            work.done(30, full)
 
-    assert queue.idle_seconds() == 0
-
-
-def test_time_between_requests_that_were_given_up_does_not_count(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = 0.0
-    monkeypatch.setattr("rerank_server.admission.time.monotonic", lambda: now)
-    queue = make_queue()
-
-    for _ in range(2):
-        with pytest.raises(DeadlineExceeded), queue.admit(1, None):
-            now += 10
-            raise DeadlineExceeded
-        now += 1000
-
-    assert queue.idle_seconds() == 20
+        told = metrics.registry.get_sample_value("rerank_capacity_pairs_per_second")
+        wait = metrics.registry.get_sample_value("rerank_queue_wait_seconds")
+    assert told == pytest.approx(capacity)
+    assert wait == pytest.approx(40 / capacity)
 
 
 def test_bodies_that_arrive_at_once_are_bounded_in_sum() -> None:

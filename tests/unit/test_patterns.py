@@ -11,22 +11,22 @@ from rerank_server.ranking import Ranking
 EXAMPLES = Path(__file__).parents[2] / "docs" / "blocked-patterns-sql.txt"
 
 
-def test_message_names_field_and_neither_pattern_nor_text() -> None:
+async def test_message_names_field_and_neither_pattern_nor_text() -> None:
     blocked = BlockedPatterns(["sec.et", "other"])
 
     with pytest.raises(Blocked) as raised:
-        blocked.check([Ranking("q", ["fine", "a secret text"], None)])
+        await blocked.check([Ranking("q", ["fine", "a secret text"], None)])
 
     assert str(raised.value) == ("documents[1] has something in it that this service does not take")
 
 
-def test_pattern_that_backtracks_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pattern_that_backtracks_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patterns, "LONGEST_SECONDS", 0.3)
     blocked = BlockedPatterns([r"(a|aa)+$"])
     began = time.monotonic()
 
     with pytest.raises(Blocked, match=r"documents\[0\] could not be searched .* within 0.3 s"):
-        blocked.check([Ranking("q", ["a" * 10_000 + "b"], None)])
+        await blocked.check([Ranking("q", ["a" * 10_000 + "b"], None)])
 
     assert time.monotonic() - began < 5
 
@@ -63,26 +63,26 @@ SENTENCES = [
 
 
 @pytest.mark.parametrize("text", INJECTIONS)
-def test_example_patterns_find_injections_of_sql(text: str) -> None:
+async def test_example_patterns_find_injections_of_sql(text: str) -> None:
     blocked = BlockedPatterns(EXAMPLES.read_text(encoding="utf-8").splitlines())
 
     with pytest.raises(Blocked):
-        blocked.check([Ranking(text, ["fine"], None)])
+        await blocked.check([Ranking(text, ["fine"], None)])
 
 
 @pytest.mark.parametrize("text", SENTENCES)
-def test_example_patterns_leave_sentences_alone(text: str) -> None:
+async def test_example_patterns_leave_sentences_alone(text: str) -> None:
     blocked = BlockedPatterns(EXAMPLES.read_text(encoding="utf-8").splitlines())
 
-    blocked.check([Ranking(text, ["fine"], None)])
+    await blocked.check([Ranking(text, ["fine"], None)])
 
 
-def test_example_patterns_are_quick_on_long_texts() -> None:
+async def test_example_patterns_are_quick_on_long_texts() -> None:
     blocked = BlockedPatterns(EXAMPLES.read_text(encoding="utf-8").splitlines())
     texts = ["' or union select ; drop 1=" * 4000, "a" * 100_000, "'" * 100_000, " " * 100_000]
 
     for text in texts:
         try:
-            blocked.check([Ranking("q", [text], None)])
+            await blocked.check([Ranking("q", [text], None)])
         except Blocked as error:
             assert "could not be searched" not in str(error)

@@ -20,6 +20,7 @@ from vllm.v1.engine.core_client import EngineCoreClient
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.executor import Executor
 
+from rerank_server.engines import vllm_metrics
 from rerank_server.engines.checkpoint import Checkpoint, Golden
 from rerank_server.engines.environment import usable_cores
 from rerank_server.errors import EngineFailed, ModelUnusable
@@ -90,7 +91,7 @@ class VllmEngine:
             config = engine_config(settings, checkpoint)
             self._pooling = Pooling(config.model_config)
             self._client = EngineCoreClient.make_async_mp_client(
-                config, Executor.get_class(config), log_stats=False
+                config, Executor.get_class(config), log_stats=True
             )
         except ModelUnusable:
             raise
@@ -153,6 +154,8 @@ class VllmEngine:
         try:
             while True:
                 batch = await self._client.get_output_async()
+                if batch.scheduler_stats is not None:
+                    vllm_metrics.record(batch.scheduler_stats)
                 for output in batch.outputs:
                     # Those of a cancelled call are nobody's.
                     if waiting := self._calls.pop(output.request_id, None):

@@ -1,0 +1,63 @@
+"""An engine that is asked whether it gets anywhere with its work."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from rerank_server.engines import Engine
+from rerank_server.engines.checkpoint import Golden
+from rerank_server.tokens import PairTokenizer, Prompt
+
+
+class WatchedEngine:
+    """Another engine, and for how long it has had work and done none of it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._calls = 0
+        self._since = 0.0
+        # Seconds without progress until the last call that waited was given up.
+        self._idle = 0.0
+
+    @property
+    def tokenizer(self) -> PairTokenizer:
+        """Writes the prompts that `score` takes."""
+        return self._engine.tokenizer
+
+    @property
+    def golden(self) -> Sequence[Golden]:
+        """Pairs with the scores they must have; none if the model brings none."""
+        return self._engine.golden
+
+    @property
+    def alive(self) -> bool:
+        """False once the engine has broken for good: only a new process helps."""
+        return self._engine.alive
+
+    @property
+    def idle_seconds(self) -> float:
+        """For how long work was in the engine and none got done.
+
+        Time in which there was none does not count.
+        """
+        return time.monotonic() - self._since if self._calls else self._idle
+
+    async def score(self, prompts: Sequence[Prompt]) -> list[float]:
+        """Return one logit per prompt, as `Engine.score`."""
+        if not self._calls:
+            self._since = time.monotonic() - self._idle
+        self._calls += 1
+        try:
+            logits = await self._engine.score(prompts)
+        except asyncio.CancelledError:
+            # Or an engine that hangs would pass for a sound one where every caller gives up.
+            self._idle = time.monotonic() - self._since
+            raise
+        finally:
+            self._calls -= 1
+        self._idle, self._since = 0.0, time.monotonic()
+        return logits
+
+    def close(self) -> None:
+        """Stop the engine and its processes."""
+        self._engine.close()
