@@ -56,7 +56,7 @@ def troubled(kube: Target, namespace: str, standin: str) -> Iterator[str]:
     kube.kubectl("create", "quota", "npus", "--hard=requests.example.com/npu=0", where)
     kube.kubectl("create", "service", "clusterip", "name-taken", "--tcp=80", where)
     for name, (spec, _, _) in TROUBLES.items():
-        ask(kube, namespace, name, standin, **spec)
+        ask(kube, namespace, name, {"image": standin} | spec)
     yield standin
     kube.kubectl("delete", "rerankerservices", *TROUBLES, where)
     kube.kubectl("delete", "quota", "npus", where)
@@ -66,7 +66,7 @@ def troubled(kube: Target, namespace: str, standin: str) -> Iterator[str]:
     )
 
 
-def ask(kube: Target, namespace: str, name: str, image: str, **spec: Any) -> None:
+def ask(kube: Target, namespace: str, name: str, spec: dict[str, Any]) -> None:
     body = {
         "apiVersion": "rerank.dev/v1alpha1",
         "kind": "RerankerService",
@@ -75,7 +75,6 @@ def ask(kube: Target, namespace: str, name: str, image: str, **spec: Any) -> Non
             "model": {"name": "/models/tiny-reranker"},
             "engine": {"maxModelLen": 512},
             "accelerator": {"resource": "none"},
-            "image": image,
             "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}},
             "drainSeconds": 0,
             **spec,
@@ -127,7 +126,7 @@ def test_every_trouble_goes_when_it_is_corrected(
     kube.kubectl("delete", "service", "name-taken", f"--namespace={namespace}")
 
     for name in TROUBLES:
-        ask(kube, namespace, name, troubled)
+        ask(kube, namespace, name, {"image": troubled})
 
     # For a name that is free again the operator looks after at most a minute.
     eventually(lambda: all(ready(kube, name, namespace) for name in TROUBLES), "all are Ready", 150)
