@@ -40,7 +40,7 @@ test-vllm: .venv-vllm/done ## The server with vLLM itself, on CPU
 	.venv-vllm/bin/python -m pytest -q -m vllm tests/server
 
 test-apiserver: lab-build ## The operator against a real kube-apiserver and etcd
-	$(BIN)/pytest -q tests/apiserver
+	$(BIN)/pytest -q -n 4 --dist loadfile tests/apiserver
 
 test-lab: lab-build keda-build ## The lab itself: start, failures, and that nothing is left behind
 	$(BIN)/pytest -q tests/lab

@@ -52,7 +52,7 @@ class ControlPlane:
 
     def __init__(self, folder: Path, commands: Commands) -> None:
         self.folder = folder
-        self._commands = commands
+        self.commands = commands
         self._apiserver: ExitStack | None = None
         self._etcd: ExitStack | None = None
         context = ssl.create_default_context(cafile=commands.pki / "ca.crt")
@@ -65,7 +65,7 @@ class ControlPlane:
         """Run etcd, with the data that is there, unless it runs."""
         if self._etcd is None:
             self._etcd = ExitStack()
-            self._etcd.enter_context(daemon(self._commands.etcd(), self.folder / "etcd.log"))
+            self._etcd.enter_context(daemon(self.commands.etcd(), self.folder / "etcd.log"))
 
     def stop_etcd(self) -> None:
         """End etcd; the API server stays, and can do nothing."""
@@ -78,7 +78,7 @@ class ControlPlane:
         if self._apiserver is None:
             self._apiserver = ExitStack()
             log = self.folder / "apiserver.log"
-            self._apiserver.enter_context(daemon(self._commands.apiserver(), log))
+            self._apiserver.enter_context(daemon(self.commands.apiserver(), log))
         eventually(lambda: self.http.get("/readyz").status_code == 200, seconds=90)
         eventually(lambda: self.get("/api/v1/namespaces/default"))
 
@@ -96,7 +96,7 @@ class ControlPlane:
 
     def kubeconfig(self, user: str) -> Path:
         """Return a file that makes its reader that user."""
-        return self._commands.pki / f"{user}.conf"
+        return self.commands.pki / f"{user}.conf"
 
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
         """Return what kubectl prints, on stdout or else on stderr."""
@@ -135,7 +135,7 @@ class ControlPlane:
 
     def calls(self, user: str) -> list[dict[str, Any]]:
         """Return the audit log's entries of one user, oldest first."""
-        entries = read_lines(self._commands.audit_log)
+        entries = read_lines(self.commands.audit_log)
         return [entry for entry in entries if entry["user"]["username"] == user]
 
     def writers(self, namespace: str) -> list[tuple[str, datetime, datetime]]:

@@ -21,18 +21,22 @@ def test_roles_grant_what_is_used_and_nothing_else(demo: Objects, plane: Control
         networkPolicy={"enabled": True},
         monitoring={"podMonitor": True},
         cache={"retain": False},
+        autoscaling={"type": "hpa", "maxReplicas": 4},
     )
     eventually(lambda: demo.child("Job"))
     demo.finish_download()
-    eventually(lambda: all(demo.child(kind) for kind in demo.children))
+    # There is one autoscaler at a time.
+    eventually(lambda: all(demo.child(kind) for kind in demo.children.keys() - {"ScaledObject"}))
     demo.report_pods(conditions=[{"type": "ReplicaFailure", "status": "True", "message": "no"}])
     # Children that are no longer wanted may be of any kind: deleting them is a right as well.
     for kind in CHILD_KINDS:
         demo.copy(kind.name, "extra")
     eventually(lambda: not any(plane.get(path) for path in demo.paths("extra").values()))
     # What is not watched is not seen either, unless it was there for us.
-    plane.patch(demo.path, {"spec": {"monitoring": {"podMonitor": False}}})
-    eventually(lambda: not demo.child("PodMonitor"))
+    plane.patch(demo.path, {"spec": {"autoscaling": {"type": "keda"}}})
+    eventually(lambda: demo.child("ScaledObject"))
+    plane.patch(demo.path, {"spec": {"monitoring": {"podMonitor": False}, "autoscaling": None}})
+    eventually(lambda: not demo.child("PodMonitor") and not demo.child("ScaledObject"))
 
     def used() -> set[Right]:
         return {right for entry in plane.calls(OPERATOR_USER) for right in rights_of(entry)}

@@ -1,10 +1,11 @@
 """The lab, the chart installed on it, and one RerankerService that serves."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from lab import cluster, node, target
+from lab import cluster, images, node, target
 from lab.demo import SAMPLE, wait_ready
 from lab.observe import children, eventually, ready
 from lab.target import NAMESPACE, RELEASE, Target
@@ -57,6 +58,19 @@ def served(kube: Target, namespace: str) -> str:
     kube.kubectl("apply", f"--namespace={namespace}", "-f", str(SAMPLE))
     wait_ready(kube, "demo", namespace, seconds=300)
     return "demo"
+
+
+@pytest.fixture(scope="session")
+def standin(kube: Target) -> str:
+    """An image of the server that loads in a moment and ranks nothing right: no vLLM is in it."""
+    if not kube.audit_log:
+        pytest.skip("the image of the stand-in is built for the lab alone")
+    folder = Path(__file__).parent
+    base = f"BASE={kube.server_image}"
+    recipe = folder / "standin.Dockerfile"
+    image = images.build(images.Image("localhost/rerank-standin", recipe, folder.parent, (base,)))
+    images.load(image)
+    return image
 
 
 @pytest.fixture

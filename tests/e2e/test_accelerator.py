@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from lab import cluster
-from lab.observe import children, eventually
+from lab.observe import children, eventually, told
 from lab.target import Target
 
 # The image matters not: what is asked here is answered before a container starts.
@@ -32,11 +32,8 @@ def waiting(kube: Target, namespace: str) -> Iterator[str]:
 
 
 def test_waits_for_a_gpu_and_says_so(kube: Target, namespace: str, waiting: str) -> None:
-    where = ["rerankerservice", waiting, f"--namespace={namespace}"]
-
     def reason() -> str:
-        conditions = kube.get(*where).get("status", {}).get("conditions", [])
-        return next((c["reason"] for c in conditions if c["type"] == "Ready"), "")
+        return told(kube, waiting, namespace)[0]
 
     eventually(lambda: reason() == "WaitingForGPU", "the condition names the GPU")
     cluster.advertise_gpus(1)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from lab.demo import SAMPLE
-from lab.observe import children, eventually
+from lab.observe import children, eventually, told
 from lab.target import Target
 
 AUTH = "spec:\n  auth:\n    tokenSecretRef: {name: late, key: api}\n"
@@ -28,13 +28,8 @@ def test_late_secret_is_waited_for_by_name_and_key(
 ) -> None:
     where = f"--namespace={namespace}"
 
-    def told() -> tuple[str, str]:
-        conditions = kube.get("rrs", guarded, where).get("status", {}).get("conditions", [])
-        ready = [(c["reason"], c["message"]) for c in conditions if c["type"] == "Ready"]
-        return ready[0] if ready else ("", "")
-
     def missing(words: str) -> bool:
-        reason, message = told()
+        reason, message = told(kube, guarded, namespace)
         return reason == "SecretNotFound" and words in message
 
     eventually(lambda: missing("there is no Secret late"), "the Secret is named")
@@ -43,5 +38,7 @@ def test_late_secret_is_waited_for_by_name_and_key(
     kube.kubectl("patch", "secret", "late", where, "-p", '{"stringData": {"api": "x"}}')
 
     eventually(
-        lambda: told()[0] in ("LoadingModel", "AllPodsReady"), "the pod starts by itself", 120
+        lambda: told(kube, guarded, namespace)[0] in ("LoadingModel", "AllPodsReady"),
+        "the pod starts by itself",
+        120,
     )

@@ -19,6 +19,17 @@ def ready(kube: Target, name: str, namespace: str) -> bool:
     )
 
 
+def told(kube: Target, name: str, namespace: str, condition: str = "Ready") -> tuple[str, str]:
+    """Return reason and message of a condition, as of the present generation; else two ""."""
+    found = kube.get("rerankerservice", name, f"--namespace={namespace}")
+    for entry in found.get("status", {}).get("conditions", []):
+        if entry["type"] == condition and (
+            entry["observedGeneration"] == found["metadata"]["generation"]
+        ):
+            return entry["reason"], entry["message"]
+    return "", ""
+
+
 def children(kube: Target, name: str, namespace: str) -> list[dict[str, Any]]:
     """Return what the operator made for an object, by its label."""
     kinds = "deployments,services,serviceaccounts,poddisruptionbudgets,networkpolicies"

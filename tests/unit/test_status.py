@@ -208,6 +208,15 @@ def test_pods_of_an_earlier_template_do_not_explain_the_latest() -> None:
     assert ready(make_deployment(**NONE), broken, loading).reason == names.LOADING_MODEL
 
 
+def test_pod_of_the_same_second_that_serves_is_of_the_earlier_template() -> None:
+    second = "2026-01-01T00:00:00Z"
+    hashes = [{"pod-template-hash": name} for name in ("old", "new")]
+    old = make_pod(ready=True, labels=hashes[0], creationTimestamp=second)
+    new = make_pod({"running": {}}, labels=hashes[1], creationTimestamp=second)
+
+    assert ready(make_deployment(**NONE), old, new).reason == names.LOADING_MODEL
+
+
 def test_crash_quotes_the_end_of_the_log() -> None:
     pod = make_pod({"running": {}}, ended(message="x" * 9000 + "\nunknown architecture Foo\n"))
 

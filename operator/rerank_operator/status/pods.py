@@ -23,11 +23,13 @@ def latest(pods: Sequence[Manifest]) -> list[Manifest]:
 
     Source: the label that the Deployment controller puts on the pods of each template.
     """
-    staying = [pod["metadata"] for pod in pods if not is_ending(pod)]
+    # The time is in whole seconds: of two pods of the same one, that which serves was there first.
     newest: Manifest = max(
-        staying, key=lambda metadata: metadata.get("creationTimestamp", ""), default={}
+        (pod for pod in pods if not is_ending(pod)),
+        key=lambda pod: (pod["metadata"].get("creationTimestamp", ""), not _is_ready(pod)),
+        default={"metadata": {}},
     )
-    template = newest.get("labels", {}).get(_TEMPLATE_LABEL)
+    template = newest["metadata"].get("labels", {}).get(_TEMPLATE_LABEL)
     return [
         pod for pod in pods if pod["metadata"].get("labels", {}).get(_TEMPLATE_LABEL) == template
     ]
@@ -50,7 +52,7 @@ def pod_finding(
     pod: Manifest, secrets: Sequence[SecretUse], container: str = names.SERVER_CONTAINER
 ) -> Finding | None:
     """Return what keeps a pod from being ready; None for one that is, or will never be."""
-    if is_gone(pod) or conditions(pod).get("Ready", {}).get("status") == "True":
+    if is_gone(pod) or _is_ready(pod):
         return None
     name = pod["metadata"]["name"]
     if (words := unschedulable(pod)) is not None:
@@ -61,6 +63,10 @@ def pod_finding(
     if server is None:
         return Finding(names.STARTING_PODS, f"pod {name} is being created")
     return _container_finding(name, server, secrets)
+
+
+def _is_ready(pod: Manifest) -> bool:
+    return conditions(pod).get("Ready", {}).get("status") == "True"
 
 
 def _container_finding(pod: str, container: Manifest, secrets: Sequence[SecretUse]) -> Finding:

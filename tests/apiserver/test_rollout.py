@@ -1,0 +1,264 @@
+"""Rollouts under the real Deployment controller and scheduler, on a node of which GPUs are few."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from apiserver.controlplane import ControlPlane, eventually, start_control_plane
+from apiserver.objects import Objects
+from apiserver.operator_process import LEASE, OperatorProcess
+from apiserver.workers import END_SECONDS, LOAD_SECONDS, Node, start_workers
+from builders import make_body
+
+ROOT = Path(__file__).parents[2]
+# 15 s of patience, up to 16 s until the next pass, and the end of a pod, on a busy machine.
+SECONDS = 90
+SURGE = {"maxSurge": 1, "maxUnavailable": 0}
+IN_PLACE = {"maxSurge": 0, "maxUnavailable": 1}
+NEVER = 3600
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A control plane with controllers; others here have none, and count on that."""
+    with start_control_plane(tmp_path_factory.mktemp("rollout")) as plane:
+        for name in ("crd", "operator"):
+            plane.apply((ROOT / "manifests" / f"{name}.yaml").read_text())
+        established = ("--for=condition=Established", "crd/rerankerservices.rerank.dev")
+        plane.kubectl("wait", *established, "--timeout=30s")
+        # Of it only the rights are wanted here: the operator is a process.
+        plane.kubectl("delete", "deployment", "rerank-operator", "-n", "rerank-system")
+        yield plane
+
+
+@pytest.fixture(scope="module")
+def node(cluster: ControlPlane) -> Iterator[Node]:
+    with start_workers(cluster) as node:
+        yield node
+
+
+@pytest.fixture(scope="module")
+def operator(cluster: ControlPlane) -> Iterator[OperatorProcess]:
+    process = OperatorProcess(cluster, lease=LEASE)
+    process.start()
+    yield process
+    process.stop()
+
+
+class Rolling(Objects):
+    """One RerankerService whose pods the node says to run."""
+
+    def change(self, load: int = 0, end: int = 2, **spec: Any) -> None:
+        """Ask for pods of another template, which take so many seconds to load and to end."""
+        variables = {"ID": uuid4().hex, LOAD_SECONDS: str(load), END_SECONDS: str(end)}
+        env = [{"name": name, "value": value} for name, value in variables.items()]
+        self.back(podTemplate={"env": env}, **spec)
+
+    def back(self, **spec: Any) -> None:
+        """Ask for nothing but this; without arguments, for what there was at first."""
+        self.replace(make_body(**spec)["spec"])
+
+    def pods(self) -> list[dict[str, Any]]:
+        """Return its pods, those that end among them."""
+        found: list[dict[str, Any]] = self.plane.get(f"/api/v1/namespaces/{self.namespace}/pods")[
+            "items"
+        ]
+        return found
+
+    def serving(self) -> set[str]:
+        """Return the UIDs of its pods that are ready and not told to end."""
+        return {
+            pod["metadata"]["uid"]
+            for pod in self.pods()
+            if "deletionTimestamp" not in pod["metadata"]
+            and any(
+                entry["type"] == "Ready" and entry["status"] == "True"
+                for entry in pod["status"].get("conditions", [])
+            )
+        }
+
+    def strategy(self) -> dict[str, int]:
+        numbers: dict[str, int] = self.child("Deployment")["spec"]["strategy"]["rollingUpdate"]
+        return numbers
+
+    def wait_told(self, reason: str, words: str = "") -> None:
+        def is_told() -> bool:
+            found = self.condition()
+            return (
+                found["observedGeneration"] == self.get()["metadata"]["generation"]
+                and found["reason"] == reason
+                and words in found["message"]
+            )
+
+        eventually(is_told, SECONDS)
+
+    def wait_ready(self) -> None:
+        self.wait_told("AllPodsReady")
+
+
+@pytest.fixture
+def start(
+    cluster: ControlPlane, node: Node, operator: OperatorProcess
+) -> Iterator[Callable[..., Rolling]]:
+    """Makes a service on so many GPUs, and waits until it is Ready."""
+    namespace = f"test-{uuid4().hex[:8]}"
+    cluster.kubectl("create", "namespace", namespace)
+    demo = Rolling(cluster, namespace)
+
+    def start(gpus: int, **spec: Any) -> Rolling:
+        node.advertise_gpus(gpus)
+        demo.create(**spec)
+        demo.wait_ready()
+        return demo
+
+    yield start
+    # No garbage collector runs here.
+    for kind in ("rerankerservices", "deployments", "replicasets"):
+        cluster.kubectl("delete", kind, "--all", f"--namespace={namespace}")
+    cluster.kubectl("delete", "pods", "--all", f"--namespace={namespace}", "--force")
+
+
+def test_auto_takes_the_old_pods_place_on_the_only_gpu(start: Callable[..., Rolling]) -> None:
+    demo = start(gpus=1)
+    before = demo.serving()
+
+    demo.change()
+    demo.wait_told("WaitingForGPU", "Insufficient nvidia.com/gpu")
+    assert demo.serving() == before, "the old pod serves on at first"
+    demo.wait_told("WaitingForGPU", "the new ones take their place")
+    assert demo.strategy() == IN_PLACE
+    demo.wait_ready()
+
+    assert demo.strategy() == SURGE
+    assert not before & demo.serving()
+
+
+def test_auto_with_a_free_gpu_never_has_fewer_pods(start: Callable[..., Rolling]) -> None:
+    demo = start(gpus=2)
+
+    demo.change(load=2)
+    while demo.condition()["reason"] != "AllPodsReady":
+        assert demo.serving()
+        assert demo.strategy() == SURGE
+
+
+def test_second_change_waits_for_what_the_first_one_frees(start: Callable[..., Rolling]) -> None:
+    """The first change's pod holds the second GPU while it ends. The old pod has to serve on."""
+    demo = start(gpus=2)
+    before = demo.serving()
+    # Longer than the operator waits for room.
+    demo.change(load=NEVER, end=25)
+    demo.wait_told("LoadingModel")
+
+    demo.change()
+    demo.wait_told("WaitingForGPU")
+    while demo.condition()["reason"] != "AllPodsReady":
+        assert demo.strategy() == SURGE
+        serving = demo.serving()
+        assert before & serving or len(serving) == 1
+
+    assert not before & demo.serving()
+
+
+def test_switched_rollout_goes_on_under_an_operator_that_is_restarted(
+    start: Callable[..., Rolling], operator: OperatorProcess
+) -> None:
+    demo = start(gpus=1)
+
+    demo.change(load=5)
+    demo.wait_told("WaitingForGPU", "the new ones take their place")
+    operator.restart()
+    demo.wait_told("LoadingModel")
+    assert demo.strategy() == IN_PLACE
+    demo.wait_ready()
+
+    assert demo.strategy() == SURGE
+
+
+def test_change_back_heals_a_rollout_in_place_that_does_not_start(
+    start: Callable[..., Rolling],
+) -> None:
+    demo = start(gpus=1)
+
+    demo.change(load=NEVER)
+    demo.wait_told("LoadingModel")
+    assert len(demo.pods()) == 1, "the old pod is gone, and the new one holds its GPU"
+    demo.back()
+    demo.wait_ready()
+
+    assert demo.strategy() == SURGE
+
+
+def test_surge_waits_and_says_so_until_it_is_changed_back(start: Callable[..., Rolling]) -> None:
+    demo = start(gpus=1, rollout="Surge")
+    before = demo.serving()
+
+    demo.change(rollout="Surge")
+    demo.wait_told("WaitingForGPU", "spec.rollout is Surge")
+    assert demo.condition("Available")["status"] == "True"
+    demo.back(rollout="Surge")
+    demo.wait_ready()
+
+    assert demo.serving() == before
+
+
+def test_surge_that_waits_goes_on_when_it_is_set_to_auto(start: Callable[..., Rolling]) -> None:
+    demo = start(gpus=1, rollout="Surge")
+    demo.change(rollout="Surge")
+    demo.wait_told("WaitingForGPU", "spec.rollout is Surge")
+
+    demo.plane.patch(demo.path, {"spec": {"rollout": "Auto"}})
+
+    demo.wait_ready()
+
+
+def test_in_place_ends_the_old_pod_first_although_there_is_room(
+    start: Callable[..., Rolling],
+) -> None:
+    demo = start(gpus=2, rollout="InPlace")
+
+    demo.change(load=5, rollout="InPlace")
+    demo.wait_told("LoadingModel")
+    assert not demo.serving()
+    demo.wait_ready()
+
+    assert demo.strategy() == IN_PLACE
+
+
+@pytest.mark.parametrize("mode", ["Auto", "InPlace"])
+def test_more_pods_than_gpus_are_all_replaced(
+    start: Callable[..., Rolling], node: Node, mode: str
+) -> None:
+    demo = start(gpus=2, replicas=2, rollout=mode)
+    demo.back(replicas=3, rollout=mode)
+    demo.wait_told("WaitingForGPU")
+    before = {pod["metadata"]["uid"] for pod in demo.pods()}
+
+    demo.change(replicas=3, rollout=mode)
+    eventually(
+        lambda: before.isdisjoint(pod["metadata"]["uid"] for pod in demo.pods()), 2 * SECONDS
+    )
+    demo.wait_told("WaitingForGPU")
+    node.advertise_gpus(3)
+    demo.wait_ready()
+
+    eventually(lambda: demo.strategy() == (SURGE if mode == "Auto" else IN_PLACE))
+
+
+def test_auto_gives_way_to_a_quota(start: Callable[..., Rolling]) -> None:
+    demo = start(gpus=2)
+    where = f"--namespace={demo.namespace}"
+    demo.plane.kubectl("create", "quota", "gpus", "--hard=requests.nvidia.com/gpu=1", where)
+    quota = f"/api/v1/namespaces/{demo.namespace}/resourcequotas/gpus"
+    eventually(lambda: demo.plane.get(quota).get("status", {}).get("used"))
+
+    demo.change()
+    demo.wait_told("QuotaExceeded", "exceeded quota: gpus")
+    demo.wait_told("QuotaExceeded", "the new ones take their place")
+    # The controller asks again after twice the time that it has asked before.
+    eventually(lambda: demo.condition()["reason"] == "AllPodsReady", 2 * SECONDS)
+
+    assert demo.strategy() == SURGE
