@@ -57,10 +57,10 @@ class Scaled:
         }
         self.kube.kubectl("apply", self.where, "-f", "-", stdin=yaml.safe_dump(body))
 
-    def start(self, autoscaling: dict[str, Any], seconds: float = SECONDS) -> None:
+    def start(self, autoscaling: dict[str, Any]) -> None:
         """Have it with pods that serve, and an autoscaler that looks at them."""
         self.ask(autoscaling)
-        eventually(self.is_ready, "it is Ready", seconds)
+        eventually(self.is_ready, "it is Ready", SECONDS)
         self.wait_told(*AT_WORK)
 
     def is_ready(self) -> bool:
@@ -98,27 +98,23 @@ class Scaled:
             assert self.replicas() == replicas
             time.sleep(0.5)
 
-    def scale_up(self, load: Load, then: int = CLIENTS, seconds: float = SECONDS) -> str:
-        """Put load on its one pod until a second one serves; return how long that took.
-
-        `then` is the number of clients while the second one starts.
-        """
+    def scale_up(self, load: Load) -> str:
+        """Put load on its one pod until a second one serves; return how long that took."""
         (old,) = self.pods()
         began = time.monotonic()
         load.clients(CLIENTS)
         eventually(lambda: self.replicas() == 2, "a second pod is wanted")
         wanted = time.monotonic() - began
-        load.clients(then)
-        self.wait_new(old, seconds=seconds)
+        self.wait_new(old)
         answered = time.monotonic() - began
         return f"from load to a pod wanted {wanted:.1f} s, to its first answer {answered:.1f} s"
 
-    def wait_new(self, *old: str, seconds: float = SECONDS) -> None:
+    def wait_new(self, *old: str) -> None:
         """Wait until a pod that is none of these has answered a request."""
         eventually(
             lambda: any(self.answered(pod) for pod in self.pods() if pod not in old),
             "a new pod answers",
-            seconds,
+            SECONDS,
         )
 
 
@@ -140,16 +136,6 @@ def service(kube: Target, namespace: str, standin: str, with_keda: None) -> Iter
         "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
         "drainSeconds": 20,
         "podTemplate": {"env": [speed]},
-    }
-    yield from scaled(kube, namespace, spec)
-
-
-@pytest.fixture
-def vllm_service(kube: Target, namespace: str, with_keda: None) -> Iterator[Scaled]:
-    """One of vLLM itself."""
-    spec = {
-        "engine": {"maxModelLen": 512, "dtype": "float32"},
-        "resources": {"requests": {"cpu": "100m", "memory": "1Gi"}},
     }
     yield from scaled(kube, namespace, spec)
 
@@ -189,7 +175,6 @@ def test_pods_follow_the_load_up_and_down_without_a_failed_request(
 
     report(service.scale_up(load))
     service.wait_told("AtMaximum")
-    service.hold(2)
     load.clients(2, pause_seconds=1)
     began = time.monotonic()
     eventually(lambda: service.replicas() == 1, "one pod is enough again", 150)
@@ -266,18 +251,6 @@ def test_pod_deleted_under_load_fails_no_request(
     assert_all_answered(load, report)
 
 
-def test_vllm_is_scaled_by_its_own_figures(
-    kube: Target, vllm_service: Scaled, report: Callable[[str], None]
-) -> None:
-    # The node's CPUs are also what the second one starts with: it takes its time.
-    vllm_service.start(SLOW | {"targetWaitSeconds": 0.2}, seconds=300)
-
-    with load_on(kube, vllm_service.url, DOCUMENTS) as load:
-        report(f"vLLM: {vllm_service.scale_up(load, then=1, seconds=300)}")
-
-        assert_all_answered(load, report)
-
-
 def assert_all_answered(load: Load, report: Callable[[str], None]) -> None:
     """See that no request of the whole run failed, and that there were many."""
     counts = load.end()
@@ -286,7 +259,7 @@ def assert_all_answered(load: Load, report: Callable[[str], None]) -> None:
         f"{len(counts['faults'])} failed"
     )
     assert counts["faults"] == []
-    assert counts["answers"] > 100
+    assert counts["answers"] > 50
 
 
 @contextmanager
