@@ -189,8 +189,10 @@ class Reconciler:
             ),
             None,
         )
-        if observed is None:
-            # No watch shows an object without our label, and a forced apply would take it over.
+        unwatched = kind in names.OPTIONAL_KINDS
+        if observed is None or (unwatched and not is_ours(observed, reranker)):
+            # No watch shows an object without our label, and a forced apply would take it over;
+            # nor that one of a kind without a watch went with an earlier service of the name.
             observed = await self._cluster.get(kind, namespace, name)
         if observed is None:
             self._store.put(await self._cluster.apply(kind, manifest))
@@ -201,6 +203,9 @@ class Reconciler:
                 f"{_title(manifest)} exists and does not belong to this RerankerService: "
                 "remove it, or give the RerankerService another name"
             )
+        if unwatched and "deletionTimestamp" in observed["metadata"]:
+            # Nothing tells when it has gone, and another is needed.
+            return False
         same_intent = applied_hash(observed) == applied_hash(manifest)
         if same_intent and drift.holds(observed, manifest):
             return True

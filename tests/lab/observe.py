@@ -1,7 +1,11 @@
 """What tests look at on a cluster, and how they wait for it."""
 
+import json
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from tempfile import TemporaryFile
 from typing import Any
 
 from lab.errors import LabError
@@ -50,3 +54,38 @@ def eventually(claim: Callable[[], object], what: str, seconds: float = 60) -> N
             last = error
         time.sleep(0.2)
     raise AssertionError(f"not within {seconds:.0f} s: {what} ({last})")
+
+
+@contextmanager
+def watched(kube: Target, kind: str, where: str) -> Iterator[Callable[[], list[set[str]]]]:
+    """Watch objects of a kind. Yields what tells the names there were, after each change."""
+    command = [kube.kubectl_binary, f"--kubeconfig={kube.kubeconfig}", "get", kind, where]
+    command += ["--watch", "--output-watch-events", "--output=json"]
+    with TemporaryFile("w+") as file:
+        process = subprocess.Popen(command, stdout=file)
+
+        def history() -> list[set[str]]:
+            file.seek(0)
+            present: set[str] = set()
+            found = [present]
+            for event in _documents(file.read()):
+                name = event["object"]["metadata"]["name"]
+                present = present - {name} if event["type"] == "DELETED" else present | {name}
+                found.append(present)
+            return found
+
+        try:
+            yield history
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def _documents(text: str) -> Iterator[dict[str, Any]]:
+    """Yield JSON documents that follow one another; the last may be on its way."""
+    decoder = json.JSONDecoder()
+    with suppress(json.JSONDecodeError):
+        while text := text.strip():
+            document, end = decoder.raw_decode(text)
+            yield document
+            text = text[end:]

@@ -184,6 +184,37 @@ async def test_child_without_a_watch_is_deleted_once() -> None:
     assert "delete PodMonitor demo" not in world.cluster.writes
 
 
+async def test_child_without_a_watch_that_went_with_its_owner_does_not_stand_in_the_way() -> None:
+    world = World(autoscaling={"maxReplicas": 4})
+    await world.settle()
+    for kind, name in list(world.cluster.objects):
+        gone = world.cluster.objects.pop((kind, name))
+        if kind != "ScaledObject":
+            world.store.put(gone, deleted=True)
+
+    world.put(world.cluster._keep(make_body(uid="uid-new", autoscaling={"maxReplicas": 4})))
+    await world.settle()
+
+    (owner,) = world.cluster.objects[("ScaledObject", "demo")]["metadata"]["ownerReferences"]
+    assert owner["uid"] == "uid-new"
+
+
+async def test_child_that_is_going_is_waited_for() -> None:
+    world = World(autoscaling={"maxReplicas": 4})
+    await world.settle()
+    scaled = world.cluster.objects[("ScaledObject", "demo")]
+    going = scaled | {"metadata": scaled["metadata"] | {"deletionTimestamp": "now"}}
+    world.cluster.objects[("ScaledObject", "demo")] = going
+    world.store.put(scaled, deleted=True)
+
+    assert not await world.reconciler.reconcile(KEY)
+    assert world.cluster.writes == []
+    del world.cluster.objects[("ScaledObject", "demo")]
+    await world.reconciler.reconcile(KEY)
+
+    assert world.cluster.writes == ["apply ScaledObject"]
+
+
 async def test_paused_object_changes_nothing_but_its_status() -> None:
     world = World(replicas=2)
     await world.settle()
