@@ -92,7 +92,7 @@ SCALING_BY_HPA: Manifest = {"autoscaling": {"type": "hpa", "maxReplicas": 4}}
 def prometheus(index: int, metric: str, target: str) -> dict[str, Any]:
     """Return what is seen of a trigger that asked the pods and now asks Prometheus."""
     place = f"{SCALED}/triggers/{index}"
-    labels = 'namespace="search",pod=~"demo-[a-z0-9]+-[a-z0-9]+"'
+    labels = 'namespace="search",pod=~"demo-[a-z0-9]+(-[a-z0-9]+)?"'
     asked = {
         "serverAddress": "http://prometheus:9090",
         "query": f"sum({metric}{{{labels}}})",

@@ -32,6 +32,7 @@ class StandInEngine:
         self.seconds_per_prompt = 0.0
         self.calls = 0
         self.prompts_done = 0
+        self.steps = 0
         self.entered = asyncio.Event()
         self._step = asyncio.Lock()
         self.logits: list[float] | None = None
@@ -45,6 +46,7 @@ class StandInEngine:
             # One call after the other, as a real engine's steps.
             async with self._step:
                 await asyncio.sleep(self.seconds_per_prompt * len(prompts))
+                self.steps += 1
         except asyncio.CancelledError:
             self.cancelled.set()
             raise

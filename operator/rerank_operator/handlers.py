@@ -1,12 +1,14 @@
 """The kopf surface: every event becomes a key. No decisions live here."""
 
 import asyncio
+import json
+import logging
 import os
 import random
 import signal
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, cast
 
 import aiohttp
 import kopf
@@ -19,10 +21,16 @@ from rerank_operator.names import CHILD_KINDS, OWNER_LABEL, PODS, RERANKERS, WAT
 from rerank_operator.store import Key, Store, owner_key
 from rerank_operator.workqueue import WorkQueue
 
+log = logging.getLogger(__name__)
+
 # Of the answers that refuse: log in again, and try again.
 _KNOWN_TO_KOPF = {401, 403, 429}
 # kopf gives its handlers two seconds to end.
 END_SECONDS = 4.0
+# The event after which kopf lists anew.
+_EXPIRED = b'{"type": "ERROR", "object": {"code": 410}}\n'
+# Between an error in a watch and the listing that follows it.
+BROKEN_SECONDS = 1.0
 # Least time between two logins, when the API server no longer knows who we are.
 LOGIN_SECONDS = 2.0
 
@@ -140,6 +148,7 @@ def outlast(watches: Watches) -> ClientMiddlewareType:
 
     That a version or a page is too old (410) is answered by beginning at the present. Whatever
     else refuses a listing or a watch, a definition that was deleted say, is tried again later.
+    What goes wrong in the middle of a watch is answered by a listing.
     """
 
     async def middleware(
@@ -155,9 +164,56 @@ def outlast(watches: Watches) -> ClientMiddlewareType:
         if expected and 400 <= response.status < 500 and response.status not in _KNOWN_TO_KOPF:
             response.close()
             raise aiohttp.ClientConnectionError(f"{response.status} {response.reason}")
+        if expected and is_watch and response.status == 200:
+            response.content = cast(aiohttp.StreamReader, Lines(response.content))
         return response
 
     return middleware
+
+
+class Chunks(Protocol):
+    """The body of an answer, as it comes in."""
+
+    def iter_chunked(self, size: int) -> AsyncIterator[bytes]: ...
+
+
+class Lines:
+    """The body of a watch without what ends kopf: an error event, half a line, and no JSON at all.
+
+    In place of an error there is the one that kopf knows: it lists anew, and then watches.
+    """
+
+    def __init__(self, content: Chunks) -> None:
+        self._content = content
+
+    def __getattr__(self, name: str) -> Any:
+        """Leave to the body what aiohttp asks of it when it closes the connection."""
+        return getattr(self._content, name)
+
+    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        """Yield whole lines, which are chunks to whoever reads them."""
+        rest = b""
+        async for chunk in self._content.iter_chunked(size):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                if line and (fault := _fault(line)) is not None:
+                    log.info("watch broken, will list anew", extra={"error": fault})
+                    await asyncio.sleep(BROKEN_SECONDS)
+                    yield _EXPIRED
+                    return
+                yield line + b"\n"
+
+
+def _fault(line: bytes) -> str | None:
+    """Return what is wrong with a line of a watch; None for an event."""
+    try:
+        event = json.loads(line)
+        if event["type"] == "ERROR":
+            return str(event["object"])
+        event["object"]["metadata"]
+    except (ValueError, TypeError, LookupError) as error:
+        return f"no event: {type(error).__name__}: {error}"
+    return None
 
 
 @kopf.on.event(RERANKERS.api_version, RERANKERS.plural)

@@ -79,12 +79,15 @@ class Reconciler:
         try:
             reranker = parse(body)
         except InvalidSpec as error:
+            self._lacks_room_since.pop(key, None)
             generation = body["metadata"].get("generation", 0)
             status = invalid_status(generation, str(error), _status(body), self._clock())
             return await self._write_status(key, body, status)
         settled, problems = True, dict[Kind, Finding]()
         outlook = await self._look(key, reranker, body)
-        if not reranker.spec.paused:
+        if reranker.spec.paused:
+            self._lacks_room_since.pop(key, None)
+        else:
             settled, problems = await self._carry_out(key, reranker, outlook)
             if outlook.found.waits and outlook.found.claim is None:
                 # The volume may have been made just now, and then so can what needs it.
@@ -222,6 +225,9 @@ class Reconciler:
         """Delete what is ours and not wanted; return what the API server would not delete."""
         problems: dict[Kind, Finding] = {}
         titles = {_title(manifest) for manifest in wanted}
+        if reranker.spec.cache is not None and reranker.spec.cache.existing_claim is not None:
+            # It may have been one of ours before.
+            titles.add(f"{names.CLAIMS.name} {reranker.spec.cache.existing_claim}")
         for child in self._store.children(key):
             if (
                 _title(child) not in titles

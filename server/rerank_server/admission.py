@@ -132,6 +132,8 @@ class Queue:
 
     def _change(self, pairs: int) -> None:
         self._pairs += pairs
+        if not self._pairs:
+            self.speed.stop()
         self._metrics.queue_depth.set(self._pairs)
 
 

@@ -150,8 +150,6 @@ class Pipeline:
         engine = self._engine
         if engine is None or self._unready:
             raise NotReady(f"{self._unready}: try again later")
-        if self._blocked:
-            await self._blocked.check(rankings)
         pairs = sum(len(ranking.documents) for ranking in rankings)
         left = None
         if deadline_seconds is not None:
@@ -159,6 +157,8 @@ class Pipeline:
         with self._queue.admit(pairs, left) as work:
             try:
                 async with asyncio.timeout(left):
+                    if self._blocked:
+                        await self._blocked.check(rankings)
                     return await self._run(engine, rankings, work)
             except TimeoutError as error:
                 raise DeadlineExceeded(

@@ -10,14 +10,16 @@ WINDOW_SECONDS = 60
 
 
 class Speed:
-    """Pairs and tokens a second: measured at start, and whenever the engine has all it can take."""
+    """Pairs and tokens a second: measured at start, and again by what is done."""
 
     def __init__(self) -> None:
         # Of the engine, 0 until measured.
         self.pairs = 0.0
         self.tokens = 0.0
-        # Since a moment, and whether the engine had all it could take all that time.
-        self._since = 0.0
+        # Since the last measurement: for how long there was work, what was done, and whether the
+        # engine had all it could take all that time.
+        self._began: float | None = None
+        self._busy_seconds = 0.0
         self._pairs = 0
         self._tokens = 0
         self._saturated = True
@@ -33,23 +35,29 @@ class Speed:
 
     def start(self) -> None:
         """Note that there is work again."""
-        self._measure_from(time.monotonic())
+        self._began = time.monotonic()
+
+    def stop(self) -> None:
+        """Note that there is none any more."""
+        if self._began is not None:
+            self._busy_seconds += time.monotonic() - self._began
+            self._began = None
 
     def done(self, pairs: int, tokens: int, saturated: bool) -> None:
         """Note what the engine has done.
 
-        `saturated`: more waited than it could take. Only then does this tell its speed, and not
-        that of the clients.
+        `saturated`: more waited than it could take. Only then does this tell its speed; otherwise
+        it may be that of the clients, and the engine's is no less.
         """
         now = time.monotonic()
         self._pairs += pairs
         self._tokens += tokens
         self._saturated &= saturated
-        elapsed = now - self._since
-        if elapsed >= 1:
-            if self._saturated:
-                self.measured(self._pairs / elapsed, self._tokens / elapsed)
-            self._measure_from(now)
+        seconds = self._busy_seconds + (now - self._began if self._began is not None else 0)
+        if seconds >= 1:
+            self._measure(self._pairs / seconds, self._tokens / seconds)
+            self._busy_seconds, self._pairs, self._tokens, self._saturated = 0.0, 0, 0, True
+            self._began = now
         second = int(now)
         if self._seconds and self._seconds[-1][0] == second:
             tokens += self._seconds.pop()[1]
@@ -57,14 +65,16 @@ class Speed:
         self._forget(now)
 
     def utilization(self) -> float:
-        """Return the part of its tokens that the engine has done of late; 1 is all it can."""
+        """Return the part of the last minute's tokens that the engine has done; 1 is all."""
         if not self.tokens:
             return 0.0
         self._forget(time.monotonic())
-        return sum(tokens for _, tokens in self._seconds) / WINDOW_SECONDS / self.tokens
+        return min(1.0, sum(tokens for _, tokens in self._seconds) / WINDOW_SECONDS / self.tokens)
 
-    def _measure_from(self, now: float) -> None:
-        self._since, self._pairs, self._tokens, self._saturated = now, 0, 0, True
+    def _measure(self, pairs: float, tokens: float) -> None:
+        if not self._saturated:
+            pairs, tokens = max(pairs, self.pairs), max(tokens, self.tokens)
+        self.measured(pairs, tokens)
 
     def _forget(self, now: float) -> None:
         while self._seconds and self._seconds[0][0] <= now - WINDOW_SECONDS:

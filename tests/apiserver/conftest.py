@@ -25,19 +25,31 @@ SCALED_OBJECTS = (
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A control plane with our CRD, and with the operator's user bound to the chart's role."""
     with start_control_plane(tmp_path_factory.mktemp("controlplane")) as plane:
-        plane.apply((ROOT / "manifests" / "crd.yaml").read_text())
-        plane.apply((ROOT / "manifests" / "operator.yaml").read_text())
-        plane.apply(POD_MONITORS.read_text())
-        plane.apply(SCALED_OBJECTS.read_text())
-        plane.kubectl(
-            "wait",
-            "--for=condition=Established",
-            "crd/rerankerservices.rerank.dev",
-            "crd/podmonitors.monitoring.coreos.com",
-            "crd/scaledobjects.keda.sh",
-            "--timeout=30s",
-        )
+        _install(plane)
         yield plane
+
+
+@pytest.fixture(scope="session")
+def unattended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """The same, without any operator but those that a test starts and ends."""
+    with start_control_plane(tmp_path_factory.mktemp("unattended")) as plane:
+        _install(plane)
+        yield plane
+
+
+def _install(plane: ControlPlane) -> None:
+    plane.apply((ROOT / "manifests" / "crd.yaml").read_text())
+    plane.apply((ROOT / "manifests" / "operator.yaml").read_text())
+    plane.apply(POD_MONITORS.read_text())
+    plane.apply(SCALED_OBJECTS.read_text())
+    plane.kubectl(
+        "wait",
+        "--for=condition=Established",
+        "crd/rerankerservices.rerank.dev",
+        "crd/podmonitors.monitoring.coreos.com",
+        "crd/scaledobjects.keda.sh",
+        "--timeout=30s",
+    )
 
 
 @pytest.fixture

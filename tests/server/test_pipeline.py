@@ -91,7 +91,7 @@ async def test_no_request_waits_for_the_whole_of_a_large_one(
     await pipeline.score([Ranking("q", ["a", "b"])])
 
     assert not large.done()
-    assert engine.prompts_done - before < 50
+    assert engine.prompts_done - before < 100
     large.cancel()
 
 

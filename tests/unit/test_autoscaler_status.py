@@ -28,11 +28,15 @@ def hpa(**conditions: tuple[str, str, str]) -> Manifest:
 
 
 def found(
-    autoscaler: Manifest | None, *pods: Manifest, problem: Finding | None = None, **scaling: Any
+    autoscaler: Manifest | None,
+    *pods: Manifest,
+    problem: Finding | None = None,
+    rolling: bool = False,
+    **scaling: Any,
 ) -> tuple[bool, Finding]:
     spec = make_reranker(autoscaling={"maxReplicas": 4} | scaling).spec.autoscaling
     assert spec is not None
-    return autoscaler_ready(spec, autoscaler, pods, problem)
+    return autoscaler_ready(spec, autoscaler, pods, rolling, problem)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +101,15 @@ def test_conditions_of_the_autoscaler_are_told(
     assert message in finding.message
 
 
+def test_no_pods_are_not_scaled_by_a_horizontal_pod_autoscaler() -> None:
+    disabled = ("False", "ScalingDisabled", "the replica count is zero")
+
+    ready, finding = found(hpa(ScalingActive=disabled), type="hpa")
+
+    assert (ready, finding.reason) == (False, names.AUTOSCALER_FAILED)
+    assert "set it to 1" in finding.message
+
+
 def test_pods_for_which_there_is_no_gpu_are_told() -> None:
     pending = make_pod(unschedulable="0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
 
@@ -104,6 +117,8 @@ def test_pods_for_which_there_is_no_gpu_are_told() -> None:
 
     assert (ready, finding.reason) == (False, names.SHORT_OF_GPUS)
     assert "Insufficient nvidia.com/gpu" in finding.message
+    # Such a pod is then one that takes another's place.
+    assert found(hpa(), pending, rolling=True)[1].reason == names.SCALING
 
 
 def test_autoscaler_that_is_not_there_yet_is_told() -> None:

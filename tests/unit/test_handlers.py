@@ -1,3 +1,5 @@
+import json
+from collections.abc import AsyncIterator
 from itertools import islice
 from types import SimpleNamespace
 from typing import Any
@@ -6,8 +8,9 @@ import aiohttp
 import pytest
 from yarl import URL
 
+import virtual_time
 from builders import make_body
-from rerank_operator.handlers import Backoffs, Memo, build_settings, on_reranker, outlast
+from rerank_operator.handlers import Backoffs, Lines, Memo, build_settings, on_reranker, outlast
 from rerank_operator.health import Watches
 from rerank_operator.metrics import Metrics
 from rerank_operator.store import Key, Store
@@ -87,7 +90,9 @@ class Answers:
 
     async def __call__(self, request: Any) -> Any:
         self.asked.append(request.url.path_qs)
-        return SimpleNamespace(status=self.statuses.pop(0), reason="", close=lambda: None)
+        return SimpleNamespace(
+            status=self.statuses.pop(0), reason="", content=None, close=lambda: None
+        )
 
 
 def make_request(path: str) -> Any:
@@ -144,3 +149,73 @@ async def test_kind_that_nobody_watches_may_be_absent() -> None:
     response = await outlast(make_watches())(make_request("/apis/rerank.dev/v1"), Answers(404))
 
     assert response.status == 404
+
+
+EVENT = b'{"type": "MODIFIED", "object": {"metadata": {"name": "demo"}}}\n'
+EXPIRED = {"type": "ERROR", "object": {"code": 410}}
+
+
+class Body:
+    """The body of a watch, in these chunks."""
+
+    def __init__(self, *chunks: bytes) -> None:
+        self.chunks = chunks
+
+    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        for chunk in self.chunks:
+            yield chunk
+
+
+async def lines_of(*chunks: bytes) -> list[bytes]:
+    """Return what kopf gets of a body."""
+    return [line async for line in Lines(Body(*chunks)).iter_chunked(1 << 20)]
+
+
+async def test_events_of_a_watch_are_passed_on_line_by_line() -> None:
+    lines = await lines_of(EVENT[:20], EVENT[20:] + EVENT, b"\n" + EVENT)
+
+    assert lines == [EVENT, EVENT, b"\n", EVENT]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"type": "ERROR", "object": {"kind": "Status", "code": 500}}\n',
+        b'{"type": "ERROR", "object": {"kind": "Status", "code": 410}}\n',
+        b'{"type": "ERROR"}\n',
+        b"upstream connect error\n",
+        b"[]\n",
+        b"{}\n",
+        b'{"type": "MODIFIED", "object": null}\n',
+        b"\xff\n",
+    ],
+)
+def test_line_that_would_end_kopf_has_it_list_anew(line: bytes) -> None:
+    lines: list[bytes] = []
+
+    async def main() -> None:
+        lines.extend(await lines_of(EVENT + line + EVENT))
+
+    virtual_time.run(main())
+
+    assert lines[0] == EVENT
+    assert [json.loads(line) for line in lines[1:]] == [EXPIRED]
+
+
+async def test_half_a_line_at_the_end_is_left_out() -> None:
+    assert await lines_of(EVENT + EVENT[:20]) == [EVENT]
+
+
+async def test_only_what_is_watched_is_read_by_line() -> None:
+    content = object()
+    answer = SimpleNamespace(status=200, content=content)
+
+    async def answers(_: Any) -> Any:
+        return answer
+
+    await outlast(make_watches())(make_request(PODS_PATH), answers)
+    before = answer.content
+    await outlast(make_watches())(make_request(f"{PODS_PATH}?watch=true"), answers)
+
+    assert before is content
+    assert isinstance(answer.content, Lines)

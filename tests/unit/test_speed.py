@@ -26,9 +26,9 @@ def speed(clock: Clock) -> Speed:
     ("saturated", "pairs"),
     [
         ([True, True], 10 + SMOOTHING * (60 - 10)),
-        # What the clients send in that time, and not what the engine does.
-        ([True, False], 10),
-        ([False, True], 10),
+        # Of all that the clients sent in that time: the engine is no slower.
+        ([True, False], 10 + SMOOTHING * (60 - 10)),
+        ([False, True], 10 + SMOOTHING * (60 - 10)),
     ],
 )
 def test_speed_follows_an_engine_that_has_all_it_can_take(
@@ -42,7 +42,37 @@ def test_speed_follows_an_engine_that_has_all_it_can_take(
     assert speed.tokens == pytest.approx(100 * pairs)
 
 
+def test_clients_that_send_little_say_nothing_of_the_speed(speed: Speed, clock: Clock) -> None:
+    for _ in range(10):
+        clock.now += 1
+        speed.done(1, 100, saturated=False)
+
+    assert speed.pairs == 10
+
+
+def test_engine_that_is_slower_with_other_documents_is_known_to_be_fast_again(
+    speed: Speed, clock: Clock
+) -> None:
+    for _ in range(20):
+        clock.now += 1
+        speed.done(1, 100, saturated=True)
+    slow = speed.pairs
+    speed.stop()
+
+    for _ in range(60):
+        speed.start()
+        clock.now += 0.05
+        speed.done(1, 100, saturated=False)
+        speed.stop()
+        clock.now += 10
+
+    assert slow == pytest.approx(1, rel=0.1)
+    assert speed.pairs > 5
+    assert speed.utilization() < 0.1
+
+
 def test_time_without_work_says_nothing_of_the_speed(speed: Speed, clock: Clock) -> None:
+    speed.stop()
     clock.now += 100
     speed.start()
     clock.now += 1

@@ -83,6 +83,20 @@ async def test_time_between_calls_that_were_given_up_does_not_count(
     assert watched.idle_seconds == 20
 
 
+async def test_engine_whose_callers_all_give_up_early_works_nevertheless(
+    engine: StandInEngine, clock: Clock
+) -> None:
+    watched = WatchedEngine(engine)
+    engine.running.clear()
+
+    for _ in range(20):
+        await given_up(watched, clock, seconds=10)
+        # As vLLM does with what it had begun.
+        engine.steps += 1
+
+    assert watched.idle_seconds == 0
+
+
 async def test_failure_leaves_no_call_behind(engine: StandInEngine, clock: Clock) -> None:
     watched = WatchedEngine(engine)
     engine.broken = True

@@ -42,7 +42,7 @@ def _scaled_object(reranker: RerankerService, scaling: Autoscaling) -> Manifest:
     """
     # Where the metric is gone, the HorizontalPodAutoscaler leaves the pods that there are, and says
     # so, which it would not behind a fallback. But it cannot wake a service from none.
-    wakes = scaling.min_replicas == 0 and scaling.prometheus is not None
+    wakes = scaling.min_replicas == 0 and scaling.prometheus and scaling.prometheus.query
     return {
         "apiVersion": SCALED_OBJECTS.api_version,
         "kind": SCALED_OBJECTS.name,
@@ -102,8 +102,9 @@ def _triggers(reranker: RerankerService, scaling: Autoscaling) -> Iterator[Manif
                 },
             }
         else:
-            # Of any ReplicaSet's pods, and not of a service whose name begins the same.
-            labels = f'namespace="{namespace}",pod=~"{name}-[a-z0-9]+-[a-z0-9]+"'
+            # Of any ReplicaSet's pods, and not of a service whose name begins the same. Of a long
+            # name the API server cuts the second dash: it generates names from 58 letters.
+            labels = f'namespace="{namespace}",pod=~"{name}-[a-z0-9]+(-[a-z0-9]+)?"'
             yield _query(prometheus, f"sum({metric}{{{labels}}})", target)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from rerank_operator import names
 from rerank_operator.api import Manifest, ModelStatus, RerankerService, RerankerServiceStatus
 from rerank_operator.names import Kind
+from rerank_operator.observed import is_rolling
 from rerank_operator.status.autoscaler import autoscaler_ready
 from rerank_operator.status.conditions import Finding, merge, refusal_reason
 from rerank_operator.status.ready import ready
@@ -49,7 +50,11 @@ def build_status(
     if reranker.spec.autoscaling is not None:
         scaling_problem = problems.get(names.SCALED_OBJECTS) or problems.get(names.AUTOSCALERS)
         findings[names.AUTOSCALER_READY] = autoscaler_ready(
-            reranker.spec.autoscaling, autoscaler, pods, scaling_problem
+            reranker.spec.autoscaling,
+            autoscaler,
+            pods,
+            deployment is not None and is_rolling(deployment),
+            scaling_problem,
         )
     kept = [
         condition

@@ -12,12 +12,13 @@ def autoscaler_ready(
     scaling: Autoscaling,
     autoscaler: Manifest | None,
     pods: Sequence[Manifest],
+    rolling: bool,
     problem: Finding | None,
 ) -> tuple[bool, Finding]:
     """Return whether it is, and why.
 
     `autoscaler` is the HorizontalPodAutoscaler, which KEDA makes as well; `problem` what kept one
-    from being asked for.
+    from being asked for. While pods are `rolling`, one that waits for a GPU is no wish for more.
 
     Source: k8s.io/kubernetes/pkg/controller/podautoscaler, `setCondition`.
     """
@@ -34,13 +35,18 @@ def autoscaler_ready(
         return False, Finding(names.AUTOSCALER_STARTING, _starting(scaling, autoscaler))
     if able.get("status") == "False":
         return False, Finding(names.AUTOSCALER_FAILED, able.get("message", ""))
-    # It says so of none as well, which only something outside the pods can end.
+    if active.get("reason") == "ScalingDisabled" and scaling.type == "hpa":
+        return False, Finding(
+            names.AUTOSCALER_FAILED,
+            "spec.replicas is 0, from where a HorizontalPodAutoscaler does not scale: set it to 1",
+        )
+    # It says so of none as well, which KEDA ends when something outside the pods tells of work.
     if active.get("status") == "False" and active.get("reason") != "ScalingDisabled":
         message = f"the number of pods stays as it is: {active.get('message', '')}"
         return False, Finding(names.METRIC_MISSING, message)
     findings = (pod_finding(pod, []) for pod in pods)
     short = next((each for each in findings if each and each.reason == names.WAITING_FOR_GPU), None)
-    if short is not None:
+    if short is not None and not rolling:
         return False, Finding(
             names.SHORT_OF_GPUS, f"more pods are asked for than there are GPUs: {short.message}"
         )

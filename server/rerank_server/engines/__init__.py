@@ -24,6 +24,10 @@ class Engine(Protocol):
     def alive(self) -> bool:
         """False once the engine has broken for good: only a new process helps."""
 
+    @property
+    def steps(self) -> int:
+        """Steps done so far, for work that was given up meanwhile, too."""
+
     async def score(self, prompts: Sequence[Prompt]) -> list[float]:
         """Return one logit per prompt, in their order and in 32 bits.
 

@@ -113,6 +113,7 @@ class VllmEngine:
         self._calls: dict[str, tuple[_Call, int]] = {}
         self._reader: asyncio.Task[None] | None = None
         self._closed = False
+        self._steps = 0
 
     @property
     def tokenizer(self) -> PairTokenizer:
@@ -129,6 +130,11 @@ class VllmEngine:
         """False once vLLM's engine process has died."""
         reading = self._reader is None or not self._reader.done()
         return reading and not self._client.resources.engine_dead
+
+    @property
+    def steps(self) -> int:
+        """Steps done so far."""
+        return self._steps
 
     async def score(self, prompts: Sequence[Prompt]) -> list[float]:
         """Send all prompts at once: those of one query share its tokens in the prefix cache."""
@@ -163,6 +169,8 @@ class VllmEngine:
         try:
             while True:
                 batch = await self._client.get_output_async()
+                # One comes of each step, with statistics if nothing else.
+                self._steps += 1
                 if batch.scheduler_stats is not None:
                     vllm_metrics.record(batch.scheduler_stats)
                 for output in batch.outputs:

@@ -18,6 +18,7 @@ class WatchedEngine:
         self._since = 0.0
         # Seconds without progress until the last call that waited was given up.
         self._idle = 0.0
+        self._steps = engine.steps
 
     @property
     def tokenizer(self) -> PairTokenizer:
@@ -35,11 +36,18 @@ class WatchedEngine:
         return self._engine.alive
 
     @property
+    def steps(self) -> int:
+        """Steps done so far, for work that was given up meanwhile, too."""
+        return self._engine.steps
+
+    @property
     def idle_seconds(self) -> float:
         """For how long work was in the engine and none got done.
 
         Time in which there was none does not count.
         """
+        if self._engine.steps != self._steps:
+            self._progress()
         return time.monotonic() - self._since if self._calls else self._idle
 
     async def score(self, prompts: Sequence[Prompt]) -> list[float]:
@@ -50,14 +58,20 @@ class WatchedEngine:
         try:
             logits = await self._engine.score(prompts)
         except asyncio.CancelledError:
+            if self._engine.steps != self._steps:
+                self._progress()
             # Or an engine that hangs would pass for a sound one where every caller gives up.
             self._idle = time.monotonic() - self._since
             raise
         finally:
             self._calls -= 1
-        self._idle, self._since = 0.0, time.monotonic()
+        self._progress()
         return logits
 
     def close(self) -> None:
         """Stop the engine and its processes."""
         self._engine.close()
+
+    def _progress(self) -> None:
+        self._steps = self._engine.steps
+        self._idle, self._since = 0.0, time.monotonic()
