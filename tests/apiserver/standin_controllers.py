@@ -36,8 +36,8 @@ class Controllers:
             )
 
     def download(self, succeeds: bool) -> None:
-        """Have the newest Job's pod end, if there is a Job."""
-        if not self._service.jobs():
+        """Have the newest Job's pod end, if there is a Job, and what it takes to start the pod."""
+        if not self._service.jobs() or not self._service.child("ServiceAccount"):
             return
         if succeeds:
             self._service.finish_download()
