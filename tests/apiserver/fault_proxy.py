@@ -58,6 +58,7 @@ class FaultProxy:
         self.writes: list[Write] = []
         self.alter: Alter | None = None
         self._plan: dict[str, tuple[int, Fault]] = {}
+        self._passing: set[asyncio.Future[web.StreamResponse]] = set()
         self._pki = plane.folder / "pki"
         self._config = json.loads(plane.kubeconfig(OPERATOR).read_text())
         self._cluster = self._config["clusters"][0]["cluster"]
@@ -109,9 +110,19 @@ class FaultProxy:
         if fault is not None and not fault.after:
             self.writes.append(Write(namespace, what, 0))
             return await _strike(request, fault)
+        # Whoever asked may be killed meanwhile: what takes effect is noted all the same.
+        passing = asyncio.ensure_future(self._note(request, body, namespace, what))
+        self._passing.add(passing)
+        passing.add_done_callback(self._passing.discard)
+        response = await asyncio.shield(passing)
+        return response if fault is None else await _strike(request, fault)
+
+    async def _note(
+        self, request: web.BaseRequest, body: bytes, namespace: str, what: str
+    ) -> web.StreamResponse:
         response = await self._pass_on(request, body)
         self.writes.append(Write(namespace, what, response.status))
-        return response if fault is None else await _strike(request, fault)
+        return response
 
     def _due(self, namespace: str) -> Fault | None:
         """Count a write, and return what is planned for it."""

@@ -154,7 +154,11 @@ def test_download_that_nobody_saw_the_end_of_runs_again(demo: Objects, plane: Co
     path = demo.children["Job"].rpartition("/")[0] + f"/{first['metadata']['name']}/status"
     plane.patch(path, {"status": {"succeeded": 1}})
 
-    eventually(lambda: demo.child("Job")["metadata"]["uid"] != first["metadata"]["uid"])
+    eventually(lambda: first["metadata"]["uid"] not in uids(demo.jobs()) and demo.jobs())
+
+
+def uids(objects: list[dict[str, Any]]) -> list[str]:
+    return [each["metadata"]["uid"] for each in objects]
 
 
 def test_other_token_begins_a_failed_download_anew(demo: Objects, plane: ControlPlane) -> None:
