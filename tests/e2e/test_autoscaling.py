@@ -211,24 +211,26 @@ def test_service_goes_on_without_who_scales_it(
 def test_change_of_the_autoscaler_keeps_the_pods_and_never_has_two(
     service: Scaled, report: Callable[[str], None]
 ) -> None:
-    service.start(SLOW)
-    service.kube.kubectl("scale", "rerankerservice", NAME, service.where, "--replicas=2")
+    # Or the autoscaler, once it looks, would rightly want one.
+    two = SLOW | {"minReplicas": 2}
+    service.start(two)
+    eventually(lambda: service.replicas() == 2, "two pods are wanted")
 
     with watched(service.kube, "horizontalpodautoscalers", service.where) as watch:
         # No adapter serves what it asks for here, so it leaves the pods as they are.
         for scaling, expected in (
-            (SLOW | {"type": "hpa"}, {NAME}),
+            (two | {"type": "hpa"}, {NAME}),
             (None, set()),
-            (SLOW, {f"keda-hpa-{NAME}"}),
-            (SLOW | {"type": "hpa"}, {NAME}),
-            (SLOW, {f"keda-hpa-{NAME}"}),
+            (two, {f"keda-hpa-{NAME}"}),
+            (two | {"type": "hpa"}, {NAME}),
+            (two, {f"keda-hpa-{NAME}"}),
         ):
             began = time.monotonic()
             service.ask(scaling)
             eventually(lambda: watch()[-1] == expected, f"the autoscalers are {expected}")  # noqa: B023
             report(f"-> {expected or 'fixed'} {time.monotonic() - began:.1f} s")
             assert service.replicas() == 2
-        service.wait_told("Scaling")
+        service.wait_told(*AT_WORK)
         seen = watch()
 
     assert service.replicas() == 2
