@@ -48,7 +48,7 @@ class Metrics:
         self.capacity = Gauge(
             "rerank_capacity_pairs_per_second",
             "Pairs that the engine does in a second: measured at start, with pairs of about a "
-            "hundred tokens, and from then on whenever more wait than it can take.",
+            "hundred tokens, and corrected by what it does when it is faster, or full.",
             registry=self.registry,
         )
         self.queue_wait = Gauge(
