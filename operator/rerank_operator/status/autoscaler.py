@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from rerank_operator import names
 from rerank_operator.api import Autoscaling, Manifest
+from rerank_operator.observed import unschedulable, waits_for_device
 from rerank_operator.status.conditions import Finding
-from rerank_operator.status.pods import pod_finding
 
 
 def autoscaler_ready(
@@ -44,11 +44,12 @@ def autoscaler_ready(
     if active.get("status") == "False" and active.get("reason") != "ScalingDisabled":
         message = f"the number of pods stays as it is: {active.get('message', '')}"
         return False, Finding(names.METRIC_MISSING, message)
-    findings = (pod_finding(pod, []) for pod in pods)
-    short = next((each for each in findings if each and each.reason == names.WAITING_FOR_GPU), None)
+    short = next((pod for pod in pods if waits_for_device(pod)), None)
     if short is not None and not rolling:
         return False, Finding(
-            names.SHORT_OF_GPUS, f"more pods are asked for than there are GPUs: {short.message}"
+            names.SHORT_OF_GPUS,
+            f"more pods are asked for than there are GPUs: pod {short['metadata']['name']}: "
+            f"{unschedulable(short)}",
         )
     if limited.get("status") == "True" and limited.get("reason") == "TooManyReplicas":
         return True, Finding(
