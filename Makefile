@@ -42,7 +42,7 @@ test-vllm: .venv-vllm/done ## The server with vLLM itself, on CPU
 test-apiserver: lab-build ## The operator against a real kube-apiserver and etcd
 	$(BIN)/pytest -q -n 4 --dist loadfile tests/apiserver
 
-test-lab: lab-build keda-build ## The lab itself: start, failures, and that nothing is left behind
+test-lab: lab-build ## The lab itself: start, failures, and that nothing is left behind
 	$(BIN)/pytest -q tests/lab
 
 test-e2e: lab-build keda-build ## The chart and both images on a real cluster (LAB=existing: that of KUBECONFIG)

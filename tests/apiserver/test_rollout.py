@@ -1,4 +1,8 @@
-"""Rollouts under the real Deployment controller and scheduler, on a node of which GPUs are few."""
+"""Rollouts under the real Deployment controller and scheduler, on a node of which GPUs are few.
+
+What takes turns of a second or less is looked at here; tests/e2e/test_rollout.py has the rest, on a
+real node.
+"""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -163,71 +167,6 @@ def test_second_change_waits_for_what_the_first_one_frees(start: Callable[..., R
     assert not before & demo.serving()
 
 
-def test_switched_rollout_goes_on_under_an_operator_that_is_restarted(
-    start: Callable[..., Rolling], operator: OperatorProcess
-) -> None:
-    demo = start(gpus=1)
-
-    demo.change(load=5)
-    demo.wait_told("WaitingForGPU", "the new ones take their place")
-    operator.restart()
-    demo.wait_told("LoadingModel")
-    assert demo.strategy() == IN_PLACE
-    demo.wait_ready()
-
-    assert demo.strategy() == SURGE
-
-
-def test_change_back_heals_a_rollout_in_place_that_does_not_start(
-    start: Callable[..., Rolling],
-) -> None:
-    demo = start(gpus=1)
-
-    demo.change(load=NEVER)
-    demo.wait_told("LoadingModel")
-    assert len(demo.pods()) == 1, "the old pod is gone, and the new one holds its GPU"
-    demo.back()
-    demo.wait_ready()
-
-    assert demo.strategy() == SURGE
-
-
-def test_surge_waits_and_says_so_until_it_is_changed_back(start: Callable[..., Rolling]) -> None:
-    demo = start(gpus=1, rollout="Surge")
-    before = demo.serving()
-
-    demo.change(rollout="Surge")
-    demo.wait_told("WaitingForGPU", "spec.rollout is Surge")
-    assert demo.condition("Available")["status"] == "True"
-    demo.back(rollout="Surge")
-    demo.wait_ready()
-
-    assert demo.serving() == before
-
-
-def test_surge_that_waits_goes_on_when_it_is_set_to_auto(start: Callable[..., Rolling]) -> None:
-    demo = start(gpus=1, rollout="Surge")
-    demo.change(rollout="Surge")
-    demo.wait_told("WaitingForGPU", "spec.rollout is Surge")
-
-    demo.plane.patch(demo.path, {"spec": {"rollout": "Auto"}})
-
-    demo.wait_ready()
-
-
-def test_in_place_ends_the_old_pod_first_although_there_is_room(
-    start: Callable[..., Rolling],
-) -> None:
-    demo = start(gpus=2, rollout="InPlace")
-
-    demo.change(load=5, rollout="InPlace")
-    demo.wait_told("LoadingModel")
-    assert not demo.serving()
-    demo.wait_ready()
-
-    assert demo.strategy() == IN_PLACE
-
-
 @pytest.mark.parametrize("mode", ["Auto", "InPlace"])
 def test_more_pods_than_gpus_are_all_replaced(
     start: Callable[..., Rolling], node: Node, mode: str
@@ -246,19 +185,3 @@ def test_more_pods_than_gpus_are_all_replaced(
     demo.wait_ready()
 
     eventually(lambda: demo.strategy() == (SURGE if mode == "Auto" else IN_PLACE))
-
-
-def test_auto_gives_way_to_a_quota(start: Callable[..., Rolling]) -> None:
-    demo = start(gpus=2)
-    where = f"--namespace={demo.namespace}"
-    demo.plane.kubectl("create", "quota", "gpus", "--hard=requests.nvidia.com/gpu=1", where)
-    quota = f"/api/v1/namespaces/{demo.namespace}/resourcequotas/gpus"
-    eventually(lambda: demo.plane.get(quota).get("status", {}).get("used"))
-
-    demo.change()
-    demo.wait_told("QuotaExceeded", "exceeded quota: gpus")
-    demo.wait_told("QuotaExceeded", "the new ones take their place")
-    # The controller asks again after twice the time that it has asked before.
-    eventually(lambda: demo.condition()["reason"] == "AllPodsReady", 2 * SECONDS)
-
-    assert demo.strategy() == SURGE

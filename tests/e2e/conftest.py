@@ -1,13 +1,15 @@
 """The lab, the chart installed on it, and one RerankerService that serves."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from lab import cluster, images, node, target
+from lab import cluster, images, keda, node, target
 from lab.demo import SAMPLE, wait_ready
+from lab.leftovers import leftovers
 from lab.observe import children, eventually, ready
+from lab.report import say
 from lab.target import NAMESPACE, RELEASE, Target
 
 TEST_NAMESPACE = "rerank-e2e"
@@ -41,6 +43,7 @@ def kube() -> Iterator[Target]:
     finally:
         if ours and found.audit_log:
             cluster.down()
+            assert leftovers() == []
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +74,35 @@ def standin(kube: Target) -> str:
     image = images.build(images.Image("localhost/rerank-standin", recipe, folder.parent, (base,)))
     images.load(image)
     return image
+
+
+@pytest.fixture
+def gpus(kube: Target) -> Iterator[Callable[[int], None]]:
+    """Sets the number of the node's GPUs; none after."""
+    if not kube.audit_log:
+        pytest.skip("another cluster's node is not ours to patch")
+    yield cluster.advertise_gpus
+    cluster.advertise_gpus(0)
+
+
+@pytest.fixture(scope="session")
+def with_keda(kube: Target) -> None:
+    """KEDA and Prometheus beside the operator, which was there before them."""
+    if not kube.audit_log:
+        pytest.skip("KEDA is stopped on the way, which another cluster's is not for")
+    keda.install()
+
+
+@pytest.fixture
+def report(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Print a figure for docs/performance.md, whether or not the test passes."""
+
+    def print_it(text: str) -> None:
+        with capsys.disabled():
+            print()
+            say(text)
+
+    return print_it
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import yaml
 
-from lab import cluster
 from lab.demo import CLIENT_IMAGE
 from lab.observe import children, eventually, ready, told
 from lab.target import Target
@@ -101,12 +100,15 @@ IN_PLACE = {"maxSurge": 0, "maxUnavailable": 1}
 
 
 @pytest.fixture
-def rolling(kube: Target, namespace: str, standin: str) -> Iterator[Callable[..., Rolling]]:
+def rolling(
+    kube: Target, namespace: str, standin: str, gpus: Callable[[int], None]
+) -> Iterator[Callable[..., Rolling]]:
     """Starts a service on a node of so many GPUs, and waits until it is Ready."""
     found = Rolling(kube, namespace, standin)
+    advertise = gpus
 
     def start(gpus: int, **spec: Any) -> Rolling:
-        cluster.advertise_gpus(gpus)
+        advertise(gpus)
         found.ask(**spec)
         found.wait_ready()
         return found
@@ -115,7 +117,6 @@ def rolling(kube: Target, namespace: str, standin: str) -> Iterator[Callable[...
     kube.kubectl("delete", "rerankerservice", NAME, found.where, "--ignore-not-found")
     eventually(lambda: not children(kube, NAME, namespace), "its children are gone")
     eventually(lambda: not found.all_pods(), "its pods are gone")
-    cluster.advertise_gpus(0)
 
 
 def test_auto_takes_the_old_pods_place_on_the_only_gpu(rolling: Callable[..., Rolling]) -> None:
@@ -200,7 +201,9 @@ def test_in_place_ends_the_old_pod_first_although_there_is_room(
     assert service.strategy() == IN_PLACE
 
 
-def test_more_pods_than_gpus_are_all_replaced(rolling: Callable[..., Rolling]) -> None:
+def test_more_pods_than_gpus_are_all_replaced(
+    rolling: Callable[..., Rolling], gpus: Callable[[int], None]
+) -> None:
     service = rolling(gpus=2, replicas=2)
     service.ask(replicas=3)
     service.wait_told("WaitingForGPU")
@@ -213,7 +216,7 @@ def test_more_pods_than_gpus_are_all_replaced(rolling: Callable[..., Rolling]) -
         2 * SECONDS,
     )
     service.wait_told("WaitingForGPU")
-    cluster.advertise_gpus(3)
+    gpus(3)
     service.wait_ready()
 
     service.wait_surge()

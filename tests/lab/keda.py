@@ -23,6 +23,7 @@ PROMETHEUS_PACKAGES = {"prometheus": "github.com/prometheus/prometheus/cmd/prome
 # Of the ways to find what to ask, the one by Kubernetes: the others' code is most of Prometheus.
 PROMETHEUS_FLAGS = ["-ldflags=-s -w", "-tags=remove_all_sd,enable_kubernetes_sd"]
 FOLDER = SOURCE / "autoscaling"
+NAMESPACES = ("keda", "monitoring")
 METRICS_API = "v1beta1.external.metrics.k8s.io"
 # Where a ScaledObject finds it.
 PROMETHEUS_URL = "http://prometheus.monitoring.svc:9090"
@@ -45,7 +46,8 @@ def install() -> None:
     with step("KEDA and Prometheus"):
         _apply(names)
         available = ["--for=condition=Available", "--timeout=120s"]
-        cluster.kubectl("wait", "deploy", "--all", "-A", *available)
+        for namespace in NAMESPACES:
+            cluster.kubectl("wait", "deploy", "--all", f"--namespace={namespace}", *available)
         cluster.kubectl("wait", "apiservice", METRICS_API, *available)
 
 

@@ -13,14 +13,14 @@ from lab.target import Target
 
 # A namespace for tests takes no pod as simple as this.
 WHERE = "--namespace=default"
-POD = "load"
 
 
 class Load:
     """The pod that asks."""
 
-    def __init__(self, kube: Target) -> None:
+    def __init__(self, kube: Target, pod: str) -> None:
         self._kube = kube
+        self._pod = pod
 
     def clients(self, number: int, pause_seconds: float = 0) -> None:
         """Have so many clients ask from now on, with a pause between two requests of each."""
@@ -46,20 +46,24 @@ class Load:
         return found
 
     def _exec(self, *words: str) -> str:
-        return self._kube.kubectl("exec", POD, WHERE, "--", *words)
+        return self._kube.kubectl("exec", self._pod, WHERE, "--", *words)
 
 
 @contextmanager
-def load_on(kube: Target, url: str, documents: int) -> Iterator[Load]:
-    """Have a pod that asks `url` to rank so many documents in each request; no client at first."""
+def load_on(kube: Target, name: str, url: str, documents: int) -> Iterator[Load]:
+    """Have a pod that asks `url` to rank so many documents in each request; no client at first.
+
+    `name` tells it from others.
+    """
+    pod = f"load-{name}"
     script = (Path(__file__).parent / "load_client.py").read_text()
     command = ["--command", "--", "python", "-c", script, url, str(documents)]
     image = [f"--image={CLIENT_IMAGE}", "--image-pull-policy=IfNotPresent"]
-    kube.kubectl("run", POD, WHERE, "--restart=Never", *image, *command)
+    kube.kubectl("run", pod, WHERE, "--restart=Never", *image, *command)
     try:
-        kube.kubectl("wait", f"pod/{POD}", WHERE, "--for=condition=Ready", "--timeout=60s")
-        found = Load(kube)
+        kube.kubectl("wait", f"pod/{pod}", WHERE, "--for=condition=Ready", "--timeout=60s")
+        found = Load(kube, pod)
         eventually(found._stats, "the pod counts")
         yield found
     finally:
-        kube.kubectl("delete", "pod", POD, WHERE, "--grace-period=0", "--force")
+        kube.kubectl("delete", "pod", pod, WHERE, "--grace-period=0", "--force")

@@ -57,9 +57,9 @@ def eventually(claim: Callable[[], object], what: str, seconds: float = 60) -> N
 
 
 @contextmanager
-def watched(kube: Target, kind: str, where: str) -> Iterator[Callable[[], list[set[str]]]]:
+def watched(kube: Target, kind: str, *where: str) -> Iterator[Callable[[], list[set[str]]]]:
     """Watch objects of a kind. Yields what tells the names there were, after each change."""
-    command = [kube.kubectl_binary, f"--kubeconfig={kube.kubeconfig}", "get", kind, where]
+    command = [kube.kubectl_binary, f"--kubeconfig={kube.kubeconfig}", "get", kind, *where]
     command += ["--watch", "--output-watch-events", "--output=json"]
     with TemporaryFile("w+") as file:
         process = subprocess.Popen(command, stdout=file)
