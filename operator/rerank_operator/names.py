@@ -17,6 +17,8 @@ OWNER_UID_ANNOTATION = f"{GROUP}/owner-uid"
 
 # On Jobs that download a model, and their pods: which one, from where, to which volume.
 DOWNLOAD_LABEL = f"{GROUP}/download"
+# On all pods that mount a volume, and on no other: which claim of the namespace, as `volume(name)`.
+VOLUME_LABEL = f"{GROUP}/volume"
 
 HTTP_PORT = 8080
 SERVICE_PORT = 80
@@ -140,6 +142,11 @@ def instance(reranker_name: str) -> str:
     if not safe[0].isalpha():
         safe = f"r-{safe}"
     return f"{safe[: _MAX_INSTANCE - 9].rstrip('-')}-{digest}"
+
+
+def volume(claim: str) -> str:
+    """Return the label value of a claim, whose name may be too long for one."""
+    return instance(claim)
 
 
 def autoscaler(instance: str, of_keda: bool) -> str:

@@ -17,12 +17,13 @@ SETTINGS = Settings(server_image="gpu:1", server_image_cpu="cpu:1")
 COMMIT = "c0" * 20
 MODEL = {"name": "org/model", "revision": "v1", "hubEndpoint": "https://hub", "family": "bert"}
 TOKEN = {"tokenSecretRef": {"name": "hub"}}
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 
 JOB = """
 apiVersion: batch/v1
 kind: Job
 metadata:
-  name: demo-ed0579934a
+  name: demo-5808e93bcb
   namespace: search
   labels: &labels
     app.kubernetes.io/name: reranker
@@ -37,6 +38,7 @@ spec:
       labels:
         <<: *labels
         app.kubernetes.io/name: reranker-download
+        rerank.dev/volume: demo
     spec:
       serviceAccountName: demo
       automountServiceAccountToken: false
@@ -47,7 +49,7 @@ spec:
         podAffinity:
           requiredDuringSchedulingIgnoredDuringExecution:
           - topologyKey: kubernetes.io/hostname
-            labelSelector: {matchLabels: {rerank.dev/service: demo}}
+            labelSelector: {matchLabels: {rerank.dev/volume: demo}}
       tolerations:
       - {key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}
       securityContext:
@@ -224,13 +226,42 @@ def test_volume_that_several_nodes_may_have_binds_pods_to_none(modes: list[str])
     assert "affinity" not in pod(found(claim=claim(accessModes=modes)))
 
 
+@pytest.mark.parametrize("kind", ["Deployment", "Job"])
+@pytest.mark.parametrize(
+    ("cache", "label"),
+    [
+        ({}, "demo"),
+        ({"existingClaim": "models"}, "models"),
+        ({"existingClaim": "a." * 126 + "a"}, "a-" * 21 + "a-6b9a7168"),
+    ],
+    ids=["own", "existing", "long"],
+)
+def test_pods_keep_to_the_node_of_those_that_mount_the_same_claim(
+    kind: str, cache: dict[str, Any], label: str
+) -> None:
+    template = children(cache=cache)[kind]["spec"]["template"]
+
+    (term,) = template["spec"]["affinity"]["podAffinity"][REQUIRED]
+    assert template["metadata"]["labels"]["rerank.dev/volume"] == label
+    assert term["labelSelector"]["matchLabels"] == {"rerank.dev/volume": label}
+
+
+def test_pods_from_before_the_volume_hold_those_with_it_nowhere() -> None:
+    before = children(cache=None)["Deployment"]["spec"]
+    after = children()["Deployment"]["spec"]
+
+    assert "rerank.dev/volume" not in before["template"]["metadata"]["labels"]
+    # It cannot be changed.
+    assert after["selector"] == before["selector"]
+
+
 def test_volume_of_one_node_keeps_all_pods_there_whatever_else_they_keep_to() -> None:
     near = {"topologyKey": "zone"}
-    rule = "requiredDuringSchedulingIgnoredDuringExecution"
+    template = {"affinity": {"podAffinity": {REQUIRED: [near]}}}
 
-    affinity = pod(found(), podTemplate={"affinity": {"podAffinity": {rule: [near]}}})["affinity"]
+    affinity = pod(found(), podTemplate=template)["affinity"]
 
-    assert [term["topologyKey"] for term in affinity["podAffinity"][rule]] == [
+    assert [term["topologyKey"] for term in affinity["podAffinity"][REQUIRED]] == [
         "zone",
         "kubernetes.io/hostname",
     ]

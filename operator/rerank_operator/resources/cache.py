@@ -7,7 +7,7 @@ from typing import NamedTuple
 from rerank_operator.api import Manifest, ModelStatus, RerankerService
 from rerank_operator.api.cache import DEFAULT_SIZE, Cache
 from rerank_operator.drift import quantity
-from rerank_operator.names import CLAIMS, OWNER_LABEL, instance
+from rerank_operator.names import CLAIMS, VOLUME_LABEL, instance, volume
 from rerank_operator.resources.metadata import build_metadata
 
 VOLUME = "cache"
@@ -129,11 +129,18 @@ def build_mounts(reranker: RerankerService, writes: bool) -> list[Manifest]:
     return [{"name": VOLUME, "mountPath": PATH} | ({} if writes else {"readOnly": True})]
 
 
+def build_volume_labels(reranker: RerankerService) -> dict[str, str]:
+    """Return the labels of the pods that mount it: `build_affinity` goes by them."""
+    cache = reranker.spec.cache
+    return {VOLUME_LABEL: volume(claim_name(reranker, cache))} if cache else {}
+
+
 def build_affinity(reranker: RerankerService, found: Found | None) -> Manifest | None:
     """Return the affinity of the pods: the user's, and one node where the volume takes only one.
 
     A volume that is ReadWriteOnce can be attached to one node; a pod on another waits for ever.
-    The term counts each pod of the service, so the first of them is free to go anywhere.
+    The term counts the pods that mount this claim, of whatever service, and no others: one that
+    was there before the volume does not hold it to its own node. The first is free to go anywhere.
 
     Source: Kubernetes documentation, "Inter-pod affinity and anti-affinity": a pod whose own labels
     match its term, while no other pod's do, is let in.
@@ -143,7 +150,7 @@ def build_affinity(reranker: RerankerService, found: Found | None) -> Manifest |
         return affinity or None
     term = {
         "topologyKey": "kubernetes.io/hostname",
-        "labelSelector": {"matchLabels": {OWNER_LABEL: instance(reranker.name)}},
+        "labelSelector": {"matchLabels": build_volume_labels(reranker)},
     }
     kind = "requiredDuringSchedulingIgnoredDuringExecution"
     pods = affinity.get("podAffinity") or {}

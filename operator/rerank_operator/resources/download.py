@@ -17,6 +17,7 @@ from rerank_operator.resources.cache import (
     Found,
     build_affinity,
     build_mounts,
+    build_volume_labels,
     build_volumes,
     download_id,
 )
@@ -48,10 +49,8 @@ def build_job(reranker: RerankerService, settings: Settings, found: Found | None
     marks = {DOWNLOAD_LABEL: download}
     metadata = build_metadata(reranker)
     template = reranker.spec.pod_template
-    pod_labels = template.labels | labels(instance(reranker.name))
-    pod_metadata: Manifest = {
-        "labels": pod_labels | download_selector(instance(reranker.name)) | marks
-    }
+    own = labels(instance(reranker.name)) | download_selector(instance(reranker.name)) | marks
+    pod_metadata: Manifest = {"labels": template.labels | own | build_volume_labels(reranker)}
     if template.annotations:
         pod_metadata["annotations"] = template.annotations
     spec = {
