@@ -16,7 +16,7 @@ from rerank_operator.resources.cache import (
     prefetches,
 )
 from rerank_operator.status import Finding
-from rerank_operator.status.pods import pod_finding
+from rerank_operator.status.pods import affinity_note, pod_finding
 
 # That the API server puts into the template of each Job.
 _JOB_LABEL = "batch.kubernetes.io/job-name"
@@ -188,7 +188,9 @@ def _progress(
     secrets = list(secrets_used(reranker.spec))
     finding = pod_finding(pod, secrets, names.DOWNLOAD_CONTAINER)
     if finding is not None and finding.reason in _ABOUT_THE_POD:
-        return finding
+        (job,) = (job for job in jobs if _name(job) == pod["metadata"]["labels"][_JOB_LABEL])
+        notes = affinity_note(finding, job["spec"]["template"])
+        return Finding(finding.reason, "; ".join([finding.message, *notes]))
     # Told until it succeeds, also while it runs again: it most likely ends in the same way.
     ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get(
         "terminated"

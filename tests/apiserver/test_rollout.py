@@ -330,6 +330,30 @@ def test_volume_may_be_where_none_of_the_pods_was_before(
     assert demo.nodes() == ["second"]
 
 
+def test_affinity_of_the_users_that_no_pod_meets_beside_the_volumes_is_told(
+    start: Callable[..., Rolling],
+) -> None:
+    demo = start(gpus=4)
+    make_volume(demo)
+    before = demo.serving()
+    near = {"topologyKey": HOST, "labelSelector": {"matchLabels": {"app": "index"}}}
+    # Nobody makes a service account called default here.
+    spec = {"serviceAccountName": "demo", "containers": [{"image": "index", "name": "index"}]}
+    body = {"metadata": {"name": "index", "labels": {"app": "index"}}, "spec": spec}
+    pods = f"/api/v1/namespaces/{demo.namespace}/pods"
+    demo.plane.http.post(pods, json=body).raise_for_status()
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": [near]}
+    preferred = {
+        "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "podAffinityTerm": near}]
+    }
+
+    demo.back(cache=MODELS, podTemplate={"affinity": {"podAffinity": required}})
+    demo.wait_told("Unschedulable", "spec.podTemplate.affinity.podAffinity has required")
+    assert before <= demo.serving()
+    demo.back(cache=MODELS, podTemplate={"affinity": {"podAffinity": preferred}})
+    demo.wait_ready()
+
+
 def test_auto_gives_way_to_a_quota(start: Callable[..., Rolling]) -> None:
     demo = start(gpus=2)
     where = f"--namespace={demo.namespace}"

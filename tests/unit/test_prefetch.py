@@ -27,11 +27,16 @@ def ended(code: int, message: str) -> dict[str, Any]:
 
 
 NO = ended(1, "no")
+VOLUME_TERM = {
+    "topologyKey": "kubernetes.io/hostname",
+    "labelSelector": {"matchLabels": {names.VOLUME_LABEL: "demo"}},
+}
 
 
 def job(download: str = DOWNLOAD, **status: Any) -> Manifest:
     labels = {names.DOWNLOAD_LABEL: download}
-    return {"metadata": {"name": "demo-1", "labels": labels}, "status": status}
+    spec: Manifest = {"template": {"spec": {}}}
+    return {"metadata": {"name": "demo-1", "labels": labels}, "spec": spec, "status": status}
 
 
 def pod(
@@ -152,6 +157,22 @@ def test_pod_that_is_not_done_tells_why(pods: list[Manifest], reason: str, words
 
     assert found == reason
     assert words in message
+
+
+def test_users_affinity_that_the_volume_may_contradict_is_told_with_the_schedulers_words() -> None:
+    terms = [{"topologyKey": "zone"}, VOLUME_TERM]
+    affinity = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+    contrary = job() | {"spec": {"template": {"spec": {"affinity": affinity}}}}
+    words = "0/2 nodes are available: 2 node(s) didn't match pod affinity rules."
+    waiting = pod()
+    waiting["status"] = {
+        "conditions": [{"type": "PodScheduled", "status": "False", "message": words}]
+    }
+
+    reason, message = told(waiting, jobs=[contrary])
+
+    assert reason == names.UNSCHEDULABLE
+    assert message.startswith(f"pod demo-1-pod: {words}; spec.podTemplate.affinity.podAffinity has")
 
 
 def test_missing_token_is_told_by_name_and_field() -> None:
