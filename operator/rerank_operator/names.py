@@ -54,7 +54,8 @@ POD_MONITORS = Kind("monitoring.coreos.com/v1", "podmonitors", "PodMonitor")
 AUTOSCALERS = Kind("autoscaling/v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
 SCALED_OBJECTS = Kind("keda.sh/v1alpha1", "scaledobjects", "ScaledObject")
 PODS = Kind("v1", "pods", "Pod")
-# On a RerankerService. Neither watched nor children; the API server forgets them after an hour.
+# Ours on a RerankerService, those of others on a Job. Neither watched nor children; the API server
+# forgets them after an hour.
 EVENTS = Kind("events.k8s.io/v1", "events", "Event")
 # Says which of several operators is at work. Neither watched nor a child.
 LEASES = Kind("coordination.k8s.io/v1", "leases", "Lease")

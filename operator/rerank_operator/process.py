@@ -17,7 +17,8 @@ from rerank_operator.election import Election
 from rerank_operator.errors import NotFound, OperatorError, Refused
 from rerank_operator.health import Health, Watches, serve
 from rerank_operator.metrics import Metrics
-from rerank_operator.names import OPTIONAL_KINDS, WATCHED_KINDS
+from rerank_operator.names import JOBS, OPTIONAL_KINDS, WATCHED_KINDS
+from rerank_operator.prefetch import is_under_way
 from rerank_operator.reconcile import Reconciler
 from rerank_operator.settings import Settings
 from rerank_operator.store import Key, Store
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 # kopf lists for itself after we did and keeps quiet about what was deleted in between.
 SECOND_LISTING_SECONDS = 30.0
 RETRY_SECONDS = 2.0
+# What keeps a download from its pod, nothing that is watched tells.
+REVISIT_SECONDS = 15.0
 # On a signal, passes under way may end; Kubernetes kills half a minute after it.
 DRAIN_SECONDS = 10.0
 STOP_SECONDS = 25
@@ -129,6 +132,7 @@ async def _watch(
     log.info("watching", extra={"services": len(memo.store.keys())})
     async with asyncio.TaskGroup() as group:
         group.create_task(_resync(cluster, memo, settings), name="resync")
+        group.create_task(_revisit(memo), name="revisit")
         group.create_task(handlers.watch(memo, settings.namespaces, stop.set), name="kopf")
 
 
@@ -168,6 +172,17 @@ async def _list_all(
                 await asyncio.sleep(RETRY_SECONDS)
     for key in store.keys() | changed:
         queue.add(key)
+
+
+async def _revisit(memo: handlers.Memo) -> None:
+    """Ask for a pass of each service whose model is yet to be downloaded, now and then."""
+    while True:
+        await asyncio.sleep(REVISIT_SECONDS)
+        services = memo.store.keys()
+        for key in services:
+            jobs = (child for child in memo.store.children(key) if child["kind"] == JOBS.name)
+            if any(map(is_under_way, jobs)):
+                memo.queue.add(key)
 
 
 async def _resync(cluster: Cluster, memo: handlers.Memo, settings: Settings) -> None:

@@ -124,7 +124,7 @@ def start(
 
     yield start
     # No garbage collector runs here.
-    for kind in ("rerankerservices", "deployments", "replicasets"):
+    for kind in ("rerankerservices", "jobs", "deployments", "replicasets"):
         cluster.kubectl("delete", kind, "--all", f"--namespace={namespace}")
     cluster.kubectl("delete", "pods", "--all", f"--namespace={namespace}", "--force")
 
@@ -352,6 +352,28 @@ def test_affinity_of_the_users_that_no_pod_meets_beside_the_volumes_is_told(
     assert before <= demo.serving()
     demo.back(cache=MODELS, podTemplate={"affinity": {"podAffinity": preferred}})
     demo.wait_ready()
+
+
+def test_download_whose_pod_a_quota_refuses_says_so_and_goes_on_once_it_may(
+    start: Callable[..., Rolling],
+) -> None:
+    demo = start(gpus=1)
+    make_volume(demo)
+    where = f"--namespace={demo.namespace}"
+    demo.plane.kubectl("create", "quota", "pods", "--hard=pods=1", where)
+    quota = f"/api/v1/namespaces/{demo.namespace}/resourcequotas/pods"
+    eventually(lambda: demo.plane.get(quota).get("status", {}).get("used"))
+
+    demo.back(cache={"existingClaim": "models"})
+    demo.wait_told("QuotaExceeded", "exceeded quota: pods")
+    told = demo.condition("ModelCached")
+    demo.plane.patch(quota, {"spec": {"hard": {"pods": "2"}}})
+
+    # The controller asks again after twice the time that it has asked before.
+    eventually(lambda: demo.condition("ModelCached")["reason"] == "Downloading", 2 * SECONDS)
+    assert told["reason"] == "QuotaExceeded"
+    assert told["message"].startswith("no pod can be made to download Qwen/Qwen3-Reranker-0.6B: ")
+    assert demo.condition("Available")["status"] == "True"
 
 
 def test_auto_gives_way_to_a_quota(start: Callable[..., Rolling]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from apiserver.controlplane import ControlPlane, daemon
 
-CONTROLLERS = "deployment-controller,replicaset-controller,resourcequota-controller"
+CONTROLLERS = "deployment-controller,replicaset-controller,job-controller,resourcequota-controller"
 LOAD_SECONDS = "STANDIN_LOAD_SECONDS"
 END_SECONDS = "STANDIN_END_SECONDS"
 

@@ -1,6 +1,7 @@
 """What the status says of a download, from what its Job and pod say."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from builders import make_reranker
 from rerank_operator import names
 from rerank_operator.api import Manifest, ModelStatus
-from rerank_operator.prefetch import Outlook, look
+from rerank_operator.prefetch import Outlook, look, refusal, without_pod
 from rerank_operator.resources.cache import download_id
 
 CLAIM: Manifest = {
@@ -54,10 +55,12 @@ def outlook(
     jobs: list[Manifest] | None = None,
     deployment: Manifest | None = None,
     current: ModelStatus | None = None,
+    refusal: str = "",
     **spec: Any,
 ) -> Outlook:
     reranker = make_reranker(**{"cache": {}} | spec)
-    return look(reranker, claim, deployment, [job()] if jobs is None else jobs, pods, current)
+    jobs = [job()] if jobs is None else jobs
+    return look(reranker, claim, deployment, jobs, pods, current, refusal)
 
 
 def told(*pods: Manifest, **arguments: Any) -> tuple[str, str]:
@@ -185,6 +188,61 @@ def test_missing_token_is_told_by_name_and_field() -> None:
 
     assert reason == names.SECRET_NOT_FOUND
     assert "spec.model.tokenSecretRef" in text
+
+
+NOW = datetime(2026, 11, 23, 1, tzinfo=UTC)
+QUOTA = 'Error creating: pods "demo-1-x" is forbidden: exceeded quota: pods, used: pods=1'
+
+
+def aged(seconds: float, **status: Any) -> Manifest:
+    """Return a Job that was made so long ago."""
+    created = (NOW - timedelta(seconds=seconds)).isoformat()
+    made = job(**status)
+    return made | {"metadata": made["metadata"] | {"creationTimestamp": created}}
+
+
+@pytest.mark.parametrize(
+    ("what", "jobs", "pods", "asks"),
+    [
+        ("no Job", [], [], False),
+        ("its controller has had no time", [aged(4)], [], False),
+        ("no pod", [aged(6)], [], True),
+        ("a pod", [aged(6)], [pod()], False),
+        ("the end", [aged(6, succeeded=1)], [], False),
+        ("given up", [aged(6, conditions=[{"type": "Failed", "status": "True"}])], [], False),
+    ],
+)
+def test_job_is_asked_about_while_it_should_have_a_pod_and_has_none(
+    what: str, jobs: list[Manifest], pods: list[Manifest], asks: bool
+) -> None:
+    assert (without_pod(jobs, pods, NOW) is not None) is asks, what
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [(QUOTA, names.QUOTA_EXCEEDED), ("violates PodSecurity", names.PODS_REFUSED)],
+)
+def test_pod_that_may_not_be_made_is_told_in_the_api_servers_words(words: str, reason: str) -> None:
+    found, message = told(refusal=words)
+
+    assert found == reason
+    assert message == f"no pod can be made to download {MODEL}: {words}"
+
+
+def test_what_kept_an_earlier_pod_from_being_made_is_told_no_more() -> None:
+    assert told(pod(RUNNING), refusal=QUOTA)[0] == names.DOWNLOADING
+
+
+def test_latest_of_the_events_counts() -> None:
+    created = {"creationTimestamp": "2026-11-23T01:00:00Z"}
+    events = [
+        {"note": "first", "metadata": created},
+        {"note": "last", "metadata": created, "deprecatedLastTimestamp": "2026-11-23T01:00:02Z"},
+        {"note": "then", "metadata": created, "deprecatedLastTimestamp": "2026-11-23T01:00:01Z"},
+    ]
+
+    assert refusal(events) == "last"
+    assert refusal([]) == ""
 
 
 def test_job_that_was_ended_from_outside_says_how_to_go_on() -> None:
