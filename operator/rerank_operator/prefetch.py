@@ -145,12 +145,14 @@ def _claim_problem(reranker: RerankerService, claim: Manifest | None) -> Finding
         other = differences(wanted["spec"], held)
         if not other:
             return None
+        # It would set the replicas again.
+        first = "take spec.autoscaling out, " if reranker.spec.autoscaling else ""
         texts = [f"{part} {_text(held[part])}, not {_text(wanted['spec'][part])}" for part in other]
         return Finding(
             names.CLAIM_UNFIT,
             f"PersistentVolumeClaim {_name(claim)} has {' and '.join(texts)}, and that cannot be "
-            "changed: ask for what it has in spec.cache, or set replicas to 0 and delete the "
-            "claim, and it is made anew",
+            f"changed: ask for what it has in spec.cache, or {first}set replicas to 0 and delete "
+            "the claim, and it is made anew",
         )
     about = f"spec.cache.existingClaim is {cache.existing_claim}"
     if claim is None:

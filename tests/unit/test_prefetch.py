@@ -283,10 +283,22 @@ def test_claim_that_can_only_be_read_will_do_for_a_directory() -> None:
     assert not seen.found.waits
 
 
-def test_own_claim_of_another_class_is_used_and_told() -> None:
+@pytest.mark.parametrize(
+    ("spec", "remedy"),
+    [
+        ({}, "or set replicas to 0 and delete the claim"),
+        (
+            {"autoscaling": {"maxReplicas": 4}},
+            "or take spec.autoscaling out, set replicas to 0 and delete the claim",
+        ),
+    ],
+    ids=["fixed", "autoscaled"],
+)
+def test_own_claim_of_another_class_is_used_and_told(spec: dict[str, Any], remedy: str) -> None:
     claim = CLAIM | {"spec": CLAIM["spec"] | {"storageClassName": "slow"}}
 
-    seen = outlook(claim=claim, cache={"storageClassName": "fast", "prefetch": False})
+    seen = outlook(claim=claim, cache={"storageClassName": "fast", "prefetch": False}, **spec)
 
     assert seen.problem is not None and seen.problem.reason == names.CLAIM_UNFIT
+    assert remedy in seen.problem.message
     assert not seen.found.waits
