@@ -257,6 +257,31 @@ def test_what_a_claim_cannot_change_is_told_and_the_rest_goes_on(
     assert demo.child(CLAIM)["spec"]["storageClassName"] == "fast"
 
 
+def test_own_volume_that_the_user_names_outlives_the_service(
+    demo: Objects, plane: ControlPlane
+) -> None:
+    demo.create(cache={"retain": False, "size": "5Gi", "prefetch": False})
+    eventually(lambda: demo.child("Deployment"))
+    before = demo.child(CLAIM)
+
+    own = {"existingClaim": "demo", "size": None, "retain": False}
+    plane.patch(demo.path, {"spec": {"cache": own}})
+    eventually(lambda: "ownerReferences" not in demo.child(CLAIM)["metadata"])
+    told = demo.condition()["reason"]
+    plane.patch(demo.path, {"spec": {"cache": None}})
+    eventually(lambda: "persistentVolumeClaim" not in str(demo.child("Deployment")["spec"]))
+
+    after = demo.child(CLAIM)
+    assert told == "RollingOut"
+    assert before["metadata"]["ownerReferences"]
+    assert (after["metadata"]["uid"], after["spec"]) == (before["metadata"]["uid"], before["spec"])
+    assert "deletionTimestamp" not in after["metadata"]
+    assert [write for write in demo.writes() if "persistentvolumeclaims" in write] == [
+        "patch persistentvolumeclaims/demo",
+        "patch persistentvolumeclaims/demo",
+    ]
+
+
 EDITS: list[dict[str, Any]] = [
     {"labels": {"rerank.dev/service": None}},
     {"ownerReferences": None},

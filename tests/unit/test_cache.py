@@ -7,7 +7,9 @@ import yaml
 
 from builders import make_deployment, make_reranker
 from rerank_operator.api import Manifest, ModelStatus
+from rerank_operator.names import OWNER_UID_ANNOTATION
 from rerank_operator.observed import Observed
+from rerank_operator.ownership import with_owner
 from rerank_operator.resources import desired
 from rerank_operator.resources.cache import Found, build_claim, differences, download_id
 from rerank_operator.settings import Settings
@@ -296,6 +298,42 @@ def test_class_and_modes_of_a_volume_stay_and_the_difference_is_known() -> None:
     assert differences(wanted["spec"], held["spec"]) == ["accessModes", "storageClassName"]
     assert built["spec"]["storageClassName"] == "slow"
     assert built["spec"]["accessModes"] == ["ReadWriteOnce"]
+
+
+OWNED: Manifest = {
+    "name": "demo",
+    "uid": "claim-1",
+    "annotations": {OWNER_UID_ANNOTATION: "uid-1"},
+    "ownerReferences": [{"uid": "uid-1"}],
+}
+
+
+def test_own_volume_that_the_user_names_is_left_as_it_is_and_to_nobody() -> None:
+    held = claim("5Gi", accessModes=["ReadWriteMany"], storageClassName="slow", volumeName="v")
+    reranker = make_reranker(cache={"existingClaim": "demo", "retain": False})
+
+    built = build_claim(reranker, held | {"metadata": OWNED})
+
+    assert built is not None
+    assert built["metadata"]["name"] == "demo"
+    assert built["spec"] == {key: held["spec"][key] for key in held["spec"] if key != "volumeName"}
+    assert "ownerReferences" not in with_owner(reranker, built)["metadata"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"name": "models"},
+        {"annotations": {}},
+        {"ownerReferences": []},
+        {"ownerReferences": [{"uid": "uid-other"}]},
+    ],
+    ids=str,
+)
+def test_volume_that_would_not_go_with_the_service_is_not_touched(other: Manifest) -> None:
+    reranker = make_reranker(cache={"existingClaim": "demo"})
+
+    assert build_claim(reranker, claim() | {"metadata": OWNED | other}) is None
 
 
 def test_class_that_the_cluster_chose_is_no_difference() -> None:
