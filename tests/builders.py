@@ -54,6 +54,7 @@ def make_deployment(
         "metadata": {"name": "demo", "namespace": "search", "generation": generation},
         "spec": {
             "replicas": wanted,
+            "template": {"spec": {}},
             "strategy": {
                 "type": "RollingUpdate",
                 "rollingUpdate": {"maxSurge": 0 if down else 1, "maxUnavailable": down},

@@ -173,7 +173,7 @@ FIELDS: dict[str, Change] = {
         {
             f"{CLAIM}/accessModes/0": "ReadWriteMany",
             f"{ONE_NODE}/topologyKey": None,
-            f"{ONE_NODE}/labelSelector/matchLabels/rerank.dev/service": None,
+            f"{ONE_NODE}/labelSelector/matchLabels/rerank.dev/volume": None,
         },
         PLAIN,
     ),
@@ -182,6 +182,8 @@ FIELDS: dict[str, Change] = {
         {
             "PersistentVolumeClaim": None,
             f"{POD}/volumes/cache/persistentVolumeClaim/claimName": "models",
+            "Deployment/spec/template/metadata/labels/rerank.dev/volume": "models",
+            f"{ONE_NODE}/labelSelector/matchLabels/rerank.dev/volume": "models",
         },
         PLAIN,
     ),

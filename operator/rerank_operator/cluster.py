@@ -18,7 +18,7 @@ from rerank_operator import __version__
 from rerank_operator.api import Manifest
 from rerank_operator.errors import NotFound, Refused, Unavailable
 from rerank_operator.metrics import NO_ANSWER, Metrics
-from rerank_operator.names import FIELD_MANAGER, LEASES, OWNER_LABEL, RERANKERS, Kind
+from rerank_operator.names import EVENTS, FIELD_MANAGER, LEASES, OWNER_LABEL, RERANKERS, Kind
 
 # A call that hangs holds a worker; the queue retries, so there is no reason to wait longer.
 CALL_SECONDS = 30.0
@@ -138,6 +138,17 @@ class Cluster:
             )
         except NotFound:
             return
+
+    async def events(self, manifest: Manifest, reason: str) -> list[Manifest]:
+        """Return the Events of one reason on this very object."""
+        metadata = manifest["metadata"]
+        answer = await self._request(
+            "get",
+            api_path(EVENTS, metadata["namespace"]),
+            field_selector=f"regarding.uid={metadata['uid']},reason={reason}",
+            limit=PAGE_SIZE,
+        )
+        return list(answer["items"])
 
     async def read_lease(self, namespace: str, name: str, seconds: float) -> Manifest | None:
         """Return a Lease, or None if there is none."""

@@ -17,9 +17,13 @@ OWNER_UID_ANNOTATION = f"{GROUP}/owner-uid"
 
 # On Jobs that download a model, and their pods: which one, from where, to which volume.
 DOWNLOAD_LABEL = f"{GROUP}/download"
+# On all pods that mount a volume, and on no other: which claim of the namespace, as `volume(name)`.
+VOLUME_LABEL = f"{GROUP}/volume"
 
 HTTP_PORT = 8080
 SERVICE_PORT = 80
+# Where a pod that downloads says how far it is.
+PROGRESS_PATH = "/progress"
 SERVER_CONTAINER = "server"
 DOWNLOAD_CONTAINER = "download"
 # `accelerator.resource` of pods that ask for no device: vLLM runs on the CPU.
@@ -52,7 +56,8 @@ POD_MONITORS = Kind("monitoring.coreos.com/v1", "podmonitors", "PodMonitor")
 AUTOSCALERS = Kind("autoscaling/v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
 SCALED_OBJECTS = Kind("keda.sh/v1alpha1", "scaledobjects", "ScaledObject")
 PODS = Kind("v1", "pods", "Pod")
-# On a RerankerService. Neither watched nor children; the API server forgets them after an hour.
+# Ours on a RerankerService, those of others on a Job. Neither watched nor children; the API server
+# forgets them after an hour.
 EVENTS = Kind("events.k8s.io/v1", "events", "Event")
 # Says which of several operators is at work. Neither watched nor a child.
 LEASES = Kind("coordination.k8s.io/v1", "leases", "Lease")
@@ -140,6 +145,11 @@ def instance(reranker_name: str) -> str:
     if not safe[0].isalpha():
         safe = f"r-{safe}"
     return f"{safe[: _MAX_INSTANCE - 9].rstrip('-')}-{digest}"
+
+
+def volume(claim: str) -> str:
+    """Return the label value of a claim, whose name may be too long for one."""
+    return instance(claim)
 
 
 def autoscaler(instance: str, of_keda: bool) -> str:

@@ -17,7 +17,11 @@ def with_owner(reranker: RerankerService, manifest: Manifest) -> Manifest:
         "controller": True,
     }
     cache = reranker.spec.cache
-    retained = manifest["kind"] == names.CLAIMS.name and cache is not None and cache.retain
+    retained = (
+        manifest["kind"] == names.CLAIMS.name
+        and cache is not None
+        and (cache.retain or cache.existing_claim is not None)
+    )
     annotations = {names.OWNER_UID_ANNOTATION: reranker.uid}
     metadata = manifest["metadata"] | {"annotations": annotations}
     if not retained:

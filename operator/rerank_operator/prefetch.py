@@ -1,12 +1,14 @@
 """What has become of the volume and of the download to it, and what follows. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
 from rerank_operator import names
 from rerank_operator.api import Manifest, ModelStatus, RerankerService, secrets_used
+from rerank_operator.observed import Progress, conditions
 from rerank_operator.resources.cache import (
     SHARED_MODES,
     Found,
@@ -15,9 +17,13 @@ from rerank_operator.resources.cache import (
     download_id,
     prefetches,
 )
-from rerank_operator.status import Finding
-from rerank_operator.status.pods import pod_finding
+from rerank_operator.status import Finding, refusal_reason
+from rerank_operator.status.pods import affinity_note, pod_finding
 
+# A Job's controller makes the pod at once, and says so at once when it may not.
+NO_POD_WAIT = timedelta(seconds=5)
+# The reason of the Event in which it says so.
+FAILED_CREATE = "FailedCreate"
 # That the API server puts into the template of each Job.
 _JOB_LABEL = "batch.kubernetes.io/job-name"
 # What keeps a pod from starting is told by these; all else is about the download itself.
@@ -53,6 +59,44 @@ class Outcome(BaseModel):
     revision: str
 
 
+def is_under_way(job: Manifest) -> bool:
+    """Tell whether a Job has its work before it: it has not ended, well or otherwise."""
+    ended = [conditions(job).get(name, {}).get("status") for name in ("Complete", "Failed")]
+    return "True" not in ended and not job.get("status", {}).get("succeeded")
+
+
+def may_be_asked(pod: Manifest) -> bool:
+    """Tell whether a pod downloads now, so that it knows how far it is."""
+    return (
+        _label(pod) is not None
+        and "running" in _container(pod).get("state", {})
+        and "podIP" in pod["status"]
+    )
+
+
+def without_pod(
+    jobs: Sequence[Manifest], pods: Sequence[Manifest], now: datetime
+) -> Manifest | None:
+    """Return the newest Job, if it is under way and nobody has made a pod for it."""
+    job = max(jobs, key=lambda job: str(job["metadata"]["creationTimestamp"]), default=None)
+    if job is None or not is_under_way(job):
+        return None
+    age = now - datetime.fromisoformat(job["metadata"]["creationTimestamp"])
+    has_pod = any(_job_of(pod) == _name(job) for pod in pods)
+    return None if has_pod or age < NO_POD_WAIT else job
+
+
+def refusal(events: Sequence[Manifest]) -> str:
+    """Return the words of the latest of some Events; "" without any."""
+    latest = max(events, key=_last_seen, default={})
+    return str(latest.get("note", ""))
+
+
+def _last_seen(event: Manifest) -> str:
+    # Of a library that knows only the older form of Events, which the Job's controller uses.
+    return str(event.get("deprecatedLastTimestamp") or event["metadata"]["creationTimestamp"])
+
+
 def look(
     reranker: RerankerService,
     claim: Manifest | None,
@@ -60,11 +104,14 @@ def look(
     jobs: Sequence[Manifest],
     pods: Sequence[Manifest],
     current: ModelStatus | None,
+    refusal: str = "",
+    progress: Mapping[str, Progress] = {},
 ) -> Outlook:
     """Return what is to be made of a volume and of the Jobs that fill it.
 
     `claim` is the user's or ours. `pods` are those of Jobs. `current` is from the status: it
-    outlives Job and pods.
+    outlives Job and pods. `refusal` is why a Job without a pod gets none,
+    and `progress` how far pods are, by their UIDs.
     """
     cache = reranker.spec.cache
     if cache is None:
@@ -89,7 +136,7 @@ def look(
     # Its pod is gone, and what it said with it. To run again takes little: the files are there.
     lost = not pods and any(job.get("status", {}).get("succeeded") for job in jobs)
     found = Found(claim, None, waits=True, downloads=not lost)
-    finding = _progress(reranker, jobs, pods)
+    finding = _progress(reranker, jobs, pods, refusal, progress)
     if deployment is not None:
         finding = Finding(
             finding.reason, f"{finding.message}; until then the pods stay as they are"
@@ -109,12 +156,14 @@ def _claim_problem(reranker: RerankerService, claim: Manifest | None) -> Finding
         other = differences(wanted["spec"], held)
         if not other:
             return None
+        # It would set the replicas again.
+        first = "take spec.autoscaling out, " if reranker.spec.autoscaling else ""
         texts = [f"{part} {_text(held[part])}, not {_text(wanted['spec'][part])}" for part in other]
         return Finding(
             names.CLAIM_UNFIT,
             f"PersistentVolumeClaim {_name(claim)} has {' and '.join(texts)}, and that cannot be "
-            "changed: ask for what it has in spec.cache, or set replicas to 0 and delete the "
-            "claim, and it is made anew",
+            f"changed: ask for what it has in spec.cache, or {first}set replicas to 0 and delete "
+            "the claim, and it is made anew",
         )
     about = f"spec.cache.existingClaim is {cache.existing_claim}"
     if claim is None:
@@ -155,7 +204,11 @@ def _outcome(ended: Manifest) -> Outcome | None:
 
 
 def _progress(
-    reranker: RerankerService, jobs: Sequence[Manifest], pods: Sequence[Manifest]
+    reranker: RerankerService,
+    jobs: Sequence[Manifest],
+    pods: Sequence[Manifest],
+    refusal: str,
+    progress: Mapping[str, Progress],
 ) -> Finding:
     """Return how a download that is not over does."""
     model = reranker.spec.model.name
@@ -170,11 +223,11 @@ def _progress(
     # Those of a Job that was just replaced are on their way out.
     there = {_name(job) for job in jobs}
     live = [
-        pod
-        for pod in pods
-        if pod["metadata"].get("labels", {}).get(_JOB_LABEL) in there
-        and "deletionTimestamp" not in pod["metadata"]
+        pod for pod in pods if _job_of(pod) in there and "deletionTimestamp" not in pod["metadata"]
     ]
+    if not live and refusal:
+        reason = refusal_reason(refusal, names.PODS_REFUSED)
+        return Finding(reason, f"no pod can be made to download {model}: {refusal}")
     if not live:
         return Finding(names.DOWNLOADING, f"a Job is about to download {model}")
     pod = max(live, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
@@ -188,7 +241,9 @@ def _progress(
     secrets = list(secrets_used(reranker.spec))
     finding = pod_finding(pod, secrets, names.DOWNLOAD_CONTAINER)
     if finding is not None and finding.reason in _ABOUT_THE_POD:
-        return finding
+        (job,) = (job for job in jobs if _name(job) == _job_of(pod))
+        notes = affinity_note(finding, job["spec"]["template"])
+        return Finding(finding.reason, "; ".join([finding.message, *notes]))
     # Told until it succeeds, also while it runs again: it most likely ends in the same way.
     ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get(
         "terminated"
@@ -202,13 +257,27 @@ def _progress(
     if running is None:
         return Finding(names.DOWNLOADING, f"pod {_name(pod)}, to download {model}, is starting")
     since = running.get("startedAt", "")
-    where = f"`kubectl logs {_name(pod)}` says how far it is"
-    return Finding(names.DOWNLOADING, f"{model} is being downloaded since {since}: {where}")
+    how_far = f"`kubectl logs {_name(pod)}` says how far it is"
+    if (found := progress.get(pod["metadata"].get("uid", ""))) is not None:
+        how_far = _amount(found)
+    return Finding(names.DOWNLOADING, f"{model} is being downloaded since {since}: {how_far}")
+
+
+def _amount(progress: Progress) -> str:
+    total = progress.total_bytes
+    # What another pod on the same volume is about to give up counts as well.
+    done = min(progress.done_bytes, total)
+    unit, size = ("GiB", 2**30) if total >= 2**30 else ("MiB", 2**20)
+    return f"{done / size:.2f} of {total / size:.2f} {unit} ({100 * done // total} %)"
 
 
 def _container(pod: Manifest) -> Manifest:
     containers: list[Manifest] = pod.get("status", {}).get("containerStatuses", [])
     return next((one for one in containers if one["name"] == names.DOWNLOAD_CONTAINER), {})
+
+
+def _job_of(pod: Manifest) -> str:
+    return str(pod["metadata"].get("labels", {}).get(_JOB_LABEL, ""))
 
 
 def _label(manifest: Manifest) -> str | None:

@@ -12,9 +12,9 @@ from rerank_operator.api import Manifest, RerankerService, RerankerServiceStatus
 from rerank_operator.errors import InvalidSpec, NotFound, OperatorError, Refused, Unavailable
 from rerank_operator.events import build_event
 from rerank_operator.names import Kind
-from rerank_operator.observed import Observed, lacks_room
+from rerank_operator.observed import Observed, Progress, lacks_room
 from rerank_operator.ownership import applied_hash, is_ours, outlives, with_owner
-from rerank_operator.prefetch import Outlook, look
+from rerank_operator.prefetch import FAILED_CREATE, Outlook, look, refusal, without_pod
 from rerank_operator.resources import desired
 from rerank_operator.settings import Settings
 from rerank_operator.status import Finding, build_status, invalid_status, refusal_reason
@@ -43,6 +43,8 @@ class Cluster(Protocol):
 
     async def create(self, kind: Kind, manifest: Manifest) -> None: ...
 
+    async def events(self, manifest: Manifest, reason: str) -> list[Manifest]: ...
+
     async def delete(self, kind: Kind, manifest: Manifest) -> None: ...
 
 
@@ -54,12 +56,18 @@ class Reconciler:
     """
 
     def __init__(
-        self, store: Store, cluster: Cluster, settings: Settings, clock: Callable[[], datetime]
+        self,
+        store: Store,
+        cluster: Cluster,
+        settings: Settings,
+        clock: Callable[[], datetime],
+        progress: Mapping[str, Progress] = {},
     ) -> None:
         self._store = store
         self._cluster = cluster
         self._settings = settings
         self._clock = clock
+        self._progress = progress
         self._lacks_room_since: dict[Key, datetime] = {}
 
     async def reconcile(self, key: Key) -> bool:
@@ -123,7 +131,28 @@ class Reconciler:
         jobs = [child for child in children if child["kind"] == names.JOBS.name]
         deployment = self._own(key, names.DEPLOYMENTS, reranker)
         _, downloads = self._pods(key)
-        return look(reranker, claim, deployment, jobs, downloads, _status(body).model)
+        refusal = await self._refusal(key, without_pod(jobs, downloads, self._clock()))
+        return look(
+            reranker,
+            claim,
+            deployment,
+            jobs,
+            downloads,
+            _status(body).model,
+            refusal,
+            self._progress,
+        )
+
+    async def _refusal(self, key: Key, job: Manifest | None) -> str:
+        """Return why the API server lets no pod of a Job be made; "" when nothing says so."""
+        if job is None:
+            return ""
+        try:
+            return refusal(await self._cluster.events(job, FAILED_CREATE))
+        except Refused as error:
+            # The role may be that of an earlier version; nothing else depends on it.
+            log.debug("events not read", extra=_about(key, error=str(error)))
+            return ""
 
     def _pods(self, key: Key) -> tuple[list[Manifest], list[Manifest]]:
         """Return the pods that serve, and those that download."""
@@ -211,6 +240,9 @@ class Reconciler:
             return False
         same_intent = applied_hash(observed) == applied_hash(manifest)
         if same_intent and drift.holds(observed, manifest):
+            if unwatched:
+                # Nothing else tells of one that was made without an answer that we saw.
+                self._store.put(observed)
             return True
         # With the UID the apply cannot reach an object that took the place of the one seen here.
         metadata = manifest["metadata"] | {"uid": observed["metadata"]["uid"]}

@@ -26,7 +26,8 @@ def rights() -> list[Right]:
         *(right for kind in CHILD_KINDS for right in _each(kind, KEEP)),
         *(right for kind in OPTIONAL_KINDS for right in _each(kind, KEEP_UNWATCHED)),
         *_each(PODS, READ),
-        *_each(EVENTS, ("create",)),
+        # Those on a Job tell why it gets no pod; nothing else does.
+        *_each(EVENTS, ("list", "create")),
     ]
 
 

@@ -11,6 +11,7 @@ from rerank_operator.api import Manifest
 from rerank_operator.cluster import api_path
 from rerank_operator.errors import Unavailable
 from rerank_operator.names import (
+    EVENTS,
     FIELD_MANAGER,
     HASH_ANNOTATION,
     OPTIONAL_KINDS,
@@ -69,6 +70,11 @@ class _DryRun:
 
     async def create(self, kind: Kind, manifest: Manifest) -> None:
         self.changes.append(f"create {kind.name}")
+
+    async def events(self, manifest: Manifest, reason: str) -> list[Manifest]:
+        path = api_path(EVENTS, self._service.namespace)
+        query = f"?fieldSelector=regarding.uid={manifest['metadata']['uid']},reason={reason}"
+        return list(self._service.plane.get(path + query)["items"])
 
     async def delete(self, kind: Kind, manifest: Manifest) -> None:
         self.changes.append(f"delete {kind.name} {manifest['metadata']['name']}")

@@ -16,6 +16,9 @@ ROLES = "/apis/rbac.authorization.k8s.io/v1"
 
 
 def test_roles_grant_what_is_used_and_nothing_else(demo: Objects, plane: ControlPlane) -> None:
+    def used() -> set[Right]:
+        return {right for entry in plane.calls(OPERATOR_USER) for right in rights_of(entry)}
+
     demo.create(
         replicas=2,
         networkPolicy={"enabled": True},
@@ -24,6 +27,8 @@ def test_roles_grant_what_is_used_and_nothing_else(demo: Objects, plane: Control
         autoscaling={"type": "hpa", "maxReplicas": 4},
     )
     eventually(lambda: demo.child("Job"))
+    # It gets no pod, and the operator asks why.
+    eventually(lambda: Right("events.k8s.io", "events", "list") in used(), 30)
     demo.finish_download()
     # There is one autoscaler at a time.
     eventually(lambda: all(demo.child(kind) for kind in demo.children.keys() - {"ScaledObject"}))
@@ -37,9 +42,6 @@ def test_roles_grant_what_is_used_and_nothing_else(demo: Objects, plane: Control
     eventually(lambda: demo.child("ScaledObject"))
     plane.patch(demo.path, {"spec": {"monitoring": {"podMonitor": False}, "autoscaling": None}})
     eventually(lambda: not demo.child("PodMonitor") and not demo.child("ScaledObject"))
-
-    def used() -> set[Right]:
-        return {right for entry in plane.calls(OPERATOR_USER) for right in rights_of(entry)}
 
     everywhere = granted(plane, f"{ROLES}/clusterroles/rerank-operator")
     of_lease = granted(plane, f"{ROLES}/namespaces/rerank-system/roles/rerank-operator-lease")

@@ -14,7 +14,7 @@ import pytest
 from apiserver.controlplane import ControlPlane, eventually, start_control_plane
 from apiserver.objects import Objects
 from apiserver.operator_process import LEASE, OperatorProcess
-from apiserver.workers import END_SECONDS, LOAD_SECONDS, Node, start_workers
+from apiserver.workers import END_SECONDS, LOAD_SECONDS, Node, start_node, start_workers
 from builders import make_body
 
 ROOT = Path(__file__).parents[2]
@@ -84,6 +84,14 @@ class Rolling(Objects):
             )
         }
 
+    def nodes(self) -> list[str]:
+        """Return the nodes of its pods that are not told to end, one entry for each pod."""
+        return sorted(
+            pod["spec"].get("nodeName", "")
+            for pod in self.pods()
+            if "deletionTimestamp" not in pod["metadata"]
+        )
+
     def strategy(self) -> dict[str, int]:
         numbers: dict[str, int] = self.child("Deployment")["spec"]["strategy"]["rollingUpdate"]
         return numbers
@@ -120,7 +128,7 @@ def start(
 
     yield start
     # No garbage collector runs here.
-    for kind in ("rerankerservices", "deployments", "replicasets"):
+    for kind in ("rerankerservices", "jobs", "deployments", "replicasets"):
         cluster.kubectl("delete", kind, "--all", f"--namespace={namespace}")
     cluster.kubectl("delete", "pods", "--all", f"--namespace={namespace}", "--force")
 
@@ -185,3 +193,123 @@ def test_more_pods_than_gpus_are_all_replaced(
     demo.wait_ready()
 
     eventually(lambda: demo.strategy() == (SURGE if mode == "Auto" else IN_PLACE))
+
+
+HOST = "kubernetes.io/hostname"
+MODELS = {"existingClaim": "models", "prefetch": False}
+# Bound as by the controller of volumes, which does not run here.
+VOLUME = """
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: NAME}
+spec:
+  accessModes: [ReadWriteOnce]
+  capacity: {storage: 1Gi}
+  hostPath: {path: /nowhere}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: models, annotations: {pv.kubernetes.io/bind-completed: "yes"}}
+spec:
+  accessModes: [ReadWriteOnce]
+  resources: {requests: {storage: 1Gi}}
+  storageClassName: ""
+  volumeName: NAME
+"""
+
+
+def make_volume(demo: Rolling) -> None:
+    """Have the claim `models`, whose volume one node may have."""
+    demo.plane.apply(VOLUME.replace("NAME", f"volume-{demo.namespace}"), demo.namespace)
+
+
+def spread(when_unsatisfiable: str) -> dict[str, Any]:
+    """Return the pod template that wants the pods of each rollout on as many nodes as there are."""
+    constraint = {
+        "maxSkew": 1,
+        "topologyKey": HOST,
+        "whenUnsatisfiable": when_unsatisfiable,
+        "matchLabelKeys": ["pod-template-hash"],
+    }
+    return {"topologySpreadConstraints": [constraint]}
+
+
+@pytest.fixture
+def second(cluster: ControlPlane, node: Node) -> Iterator[Node]:
+    """One more node, with room for all pods."""
+    with start_node(cluster, "second") as second:
+        second.advertise_gpus(4)
+        yield second
+
+
+def test_volume_of_one_node_brings_pods_there_that_were_spread_before(
+    second: Node, start: Callable[..., Rolling]
+) -> None:
+    demo = start(gpus=4, replicas=2, podTemplate=spread("DoNotSchedule"))
+    make_volume(demo)
+    before, nodes = demo.serving(), demo.nodes()
+
+    demo.back(replicas=2, podTemplate=spread("ScheduleAnyway"), cache=MODELS)
+    demo.wait_ready()
+
+    assert nodes == ["second", "stand-in"]
+    assert not before & demo.serving()
+    assert len(demo.nodes()) == 2 and len(set(demo.nodes())) == 1
+
+
+def test_volume_may_be_where_none_of_the_pods_was_before(
+    second: Node, start: Callable[..., Rolling]
+) -> None:
+    demo = start(gpus=4, podTemplate={"nodeSelector": {HOST: "stand-in"}})
+    make_volume(demo)
+
+    demo.back(cache=MODELS, podTemplate={"nodeSelector": {HOST: "second"}})
+    demo.wait_ready()
+
+    assert demo.nodes() == ["second"]
+
+
+def test_affinity_of_the_users_that_no_pod_meets_beside_the_volumes_is_told(
+    start: Callable[..., Rolling],
+) -> None:
+    demo = start(gpus=4)
+    make_volume(demo)
+    before = demo.serving()
+    near = {"topologyKey": HOST, "labelSelector": {"matchLabels": {"app": "index"}}}
+    # Nobody makes a service account called default here.
+    spec = {"serviceAccountName": "demo", "containers": [{"image": "index", "name": "index"}]}
+    body = {"metadata": {"name": "index", "labels": {"app": "index"}}, "spec": spec}
+    pods = f"/api/v1/namespaces/{demo.namespace}/pods"
+    demo.plane.http.post(pods, json=body).raise_for_status()
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": [near]}
+    preferred = {
+        "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "podAffinityTerm": near}]
+    }
+
+    demo.back(cache=MODELS, podTemplate={"affinity": {"podAffinity": required}})
+    demo.wait_told("Unschedulable", "spec.podTemplate.affinity.podAffinity has required")
+    assert before <= demo.serving()
+    demo.back(cache=MODELS, podTemplate={"affinity": {"podAffinity": preferred}})
+    demo.wait_ready()
+
+
+def test_download_whose_pod_a_quota_refuses_says_so_and_goes_on_once_it_may(
+    start: Callable[..., Rolling],
+) -> None:
+    demo = start(gpus=1)
+    make_volume(demo)
+    where = f"--namespace={demo.namespace}"
+    demo.plane.kubectl("create", "quota", "pods", "--hard=pods=1", where)
+    quota = f"/api/v1/namespaces/{demo.namespace}/resourcequotas/pods"
+    eventually(lambda: demo.plane.get(quota).get("status", {}).get("used"))
+
+    demo.back(cache={"existingClaim": "models"})
+    demo.wait_told("QuotaExceeded", "exceeded quota: pods")
+    told = demo.condition("ModelCached")
+    demo.plane.patch(quota, {"spec": {"hard": {"pods": "2"}}})
+
+    # The controller asks again after twice the time that it has asked before.
+    eventually(lambda: demo.condition("ModelCached")["reason"] == "Downloading", 2 * SECONDS)
+    assert told["reason"] == "QuotaExceeded"
+    assert told["message"].startswith("no pod can be made to download Qwen/Qwen3-Reranker-0.6B: ")
+    assert demo.condition("Available")["status"] == "True"

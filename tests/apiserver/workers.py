@@ -8,8 +8,7 @@ from typing import Any
 
 from apiserver.controlplane import ControlPlane, daemon
 
-CONTROLLERS = "deployment-controller,replicaset-controller"
-NODE = "/api/v1/nodes/stand-in"
+CONTROLLERS = "deployment-controller,replicaset-controller,job-controller,resourcequota-controller"
 LOAD_SECONDS = "STANDIN_LOAD_SECONDS"
 END_SECONDS = "STANDIN_END_SECONDS"
 
@@ -26,9 +25,17 @@ def start_workers(plane: ControlPlane) -> Iterator["Node"]:
             log = plane.folder / f"{name}.log"
             # No port: several of these may run on one machine.
             stack.enter_context(daemon([*command, "--secure-port=0"], log))
-        node = Node(plane)
-        stack.callback(node.stop)
+        yield stack.enter_context(start_node(plane, "stand-in"))
+
+
+@contextmanager
+def start_node(plane: ControlPlane, name: str) -> Iterator["Node"]:
+    """Have a node while the block runs; no pod may be left there at its end."""
+    node = Node(plane, name)
+    try:
         yield node
+    finally:
+        node.stop()
 
 
 class Node:
@@ -37,16 +44,19 @@ class Node:
     How many seconds a pod takes to be ready, and how many to end, is in variables of those names.
     """
 
-    def __init__(self, plane: ControlPlane) -> None:
+    def __init__(self, plane: ControlPlane, name: str) -> None:
         self._plane = plane
+        self._path = f"/api/v1/nodes/{name}"
+        self._pods = f"/api/v1/pods?fieldSelector=spec.nodeName={name}"
         self._seen: dict[str, float] = {}
         self._ending: dict[str, float] = {}
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
-        body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "stand-in"}}
+        metadata = {"name": name, "labels": {"kubernetes.io/hostname": name}}
+        body = {"apiVersion": "v1", "kind": "Node", "metadata": metadata}
         plane.http.post("/api/v1/nodes", json=body).raise_for_status()
         # Admission marks each new node as not ready.
-        plane.patch(NODE, {"spec": {"taints": None}})
+        plane.patch(self._path, {"spec": {"taints": None}})
         self.advertise_gpus(0)
         self._thread.start()
 
@@ -55,18 +65,17 @@ class Node:
         resources = {"cpu": "64", "memory": "64Gi", "pods": "110", "nvidia.com/gpu": str(count)}
         status = {"capacity": resources, "allocatable": resources}
         conditions = [{"type": "Ready", "status": "True", "reason": "StandIn", "message": ""}]
-        self._plane.patch(f"{NODE}/status", {"status": status | {"conditions": conditions}})
+        self._plane.patch(f"{self._path}/status", {"status": status | {"conditions": conditions}})
 
     def stop(self) -> None:
-        """Do nothing more."""
+        """Go, and attend to no pod any more."""
         self._stopped.set()
         self._thread.join()
+        self._plane.delete(self._path)
 
     def _run(self) -> None:
         while not self._stopped.wait(0.1):
-            for pod in self._plane.get("/api/v1/pods?fieldSelector=spec.nodeName=stand-in")[
-                "items"
-            ]:
+            for pod in self._plane.get(self._pods)["items"]:
                 self._attend(pod)
 
     def _attend(self, pod: dict[str, Any]) -> None:

@@ -7,7 +7,9 @@ import yaml
 
 from builders import make_deployment, make_reranker
 from rerank_operator.api import Manifest, ModelStatus
+from rerank_operator.names import OWNER_UID_ANNOTATION, PROGRESS_PATH
 from rerank_operator.observed import Observed
+from rerank_operator.ownership import with_owner
 from rerank_operator.resources import desired
 from rerank_operator.resources.cache import Found, build_claim, differences, download_id
 from rerank_operator.settings import Settings
@@ -17,12 +19,13 @@ SETTINGS = Settings(server_image="gpu:1", server_image_cpu="cpu:1")
 COMMIT = "c0" * 20
 MODEL = {"name": "org/model", "revision": "v1", "hubEndpoint": "https://hub", "family": "bert"}
 TOKEN = {"tokenSecretRef": {"name": "hub"}}
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 
 JOB = """
 apiVersion: batch/v1
 kind: Job
 metadata:
-  name: demo-ed0579934a
+  name: demo-e0e511130d
   namespace: search
   labels: &labels
     app.kubernetes.io/name: reranker
@@ -37,6 +40,7 @@ spec:
       labels:
         <<: *labels
         app.kubernetes.io/name: reranker-download
+        rerank.dev/volume: demo
     spec:
       serviceAccountName: demo
       automountServiceAccountToken: false
@@ -47,7 +51,7 @@ spec:
         podAffinity:
           requiredDuringSchedulingIgnoredDuringExecution:
           - topologyKey: kubernetes.io/hostname
-            labelSelector: {matchLabels: {rerank.dev/service: demo}}
+            labelSelector: {matchLabels: {rerank.dev/volume: demo}}
       tolerations:
       - {key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}
       securityContext:
@@ -62,6 +66,7 @@ spec:
         image: gpu:1
         imagePullPolicy: IfNotPresent
         command: [python3, -m, rerank_server.download]
+        ports: [{name: http, containerPort: 8080, protocol: TCP}]
         env:
         - {name: HF_ENDPOINT, value: "https://hub"}
         - {name: HF_HUB_CACHE, value: /var/cache/rerank/hub}
@@ -70,7 +75,9 @@ spec:
         - {name: HOME, value: /var/cache/rerank}
         - {name: LANG, value: C.UTF-8}
         - {name: PYTHONUTF8, value: "1"}
+        - {name: RERANK_HOST, value: 0.0.0.0}
         - {name: RERANK_MODEL, value: org/model}
+        - {name: RERANK_PORT, value: "8080"}
         - {name: RERANK_REVISION, value: v1}
         - {name: RERANK_TRUST_REMOTE_CODE, value: "false"}
         resources: {requests: {cpu: 100m, memory: 512Mi}}
@@ -132,6 +139,10 @@ def test_job_is_exactly_this() -> None:
     job = children(found(model=None, downloads=True, waits=True), model=MODEL | TOKEN)["Job"]
 
     assert job == yaml.safe_load(JOB)
+
+
+def test_pod_that_downloads_is_asked_at_the_path_where_it_answers() -> None:
+    assert download.PROGRESS_PATH == PROGRESS_PATH
 
 
 def test_command_of_the_job_is_a_module_of_the_server() -> None:
@@ -224,13 +235,42 @@ def test_volume_that_several_nodes_may_have_binds_pods_to_none(modes: list[str])
     assert "affinity" not in pod(found(claim=claim(accessModes=modes)))
 
 
+@pytest.mark.parametrize("kind", ["Deployment", "Job"])
+@pytest.mark.parametrize(
+    ("cache", "label"),
+    [
+        ({}, "demo"),
+        ({"existingClaim": "models"}, "models"),
+        ({"existingClaim": "a." * 126 + "a"}, "a-" * 21 + "a-6b9a7168"),
+    ],
+    ids=["own", "existing", "long"],
+)
+def test_pods_keep_to_the_node_of_those_that_mount_the_same_claim(
+    kind: str, cache: dict[str, Any], label: str
+) -> None:
+    template = children(cache=cache)[kind]["spec"]["template"]
+
+    (term,) = template["spec"]["affinity"]["podAffinity"][REQUIRED]
+    assert template["metadata"]["labels"]["rerank.dev/volume"] == label
+    assert term["labelSelector"]["matchLabels"] == {"rerank.dev/volume": label}
+
+
+def test_pods_from_before_the_volume_hold_those_with_it_nowhere() -> None:
+    before = children(cache=None)["Deployment"]["spec"]
+    after = children()["Deployment"]["spec"]
+
+    assert "rerank.dev/volume" not in before["template"]["metadata"]["labels"]
+    # It cannot be changed.
+    assert after["selector"] == before["selector"]
+
+
 def test_volume_of_one_node_keeps_all_pods_there_whatever_else_they_keep_to() -> None:
     near = {"topologyKey": "zone"}
-    rule = "requiredDuringSchedulingIgnoredDuringExecution"
+    template = {"affinity": {"podAffinity": {REQUIRED: [near]}}}
 
-    affinity = pod(found(), podTemplate={"affinity": {"podAffinity": {rule: [near]}}})["affinity"]
+    affinity = pod(found(), podTemplate=template)["affinity"]
 
-    assert [term["topologyKey"] for term in affinity["podAffinity"][rule]] == [
+    assert [term["topologyKey"] for term in affinity["podAffinity"][REQUIRED]] == [
         "zone",
         "kubernetes.io/hostname",
     ]
@@ -265,6 +305,42 @@ def test_class_and_modes_of_a_volume_stay_and_the_difference_is_known() -> None:
     assert differences(wanted["spec"], held["spec"]) == ["accessModes", "storageClassName"]
     assert built["spec"]["storageClassName"] == "slow"
     assert built["spec"]["accessModes"] == ["ReadWriteOnce"]
+
+
+OWNED: Manifest = {
+    "name": "demo",
+    "uid": "claim-1",
+    "annotations": {OWNER_UID_ANNOTATION: "uid-1"},
+    "ownerReferences": [{"uid": "uid-1"}],
+}
+
+
+def test_own_volume_that_the_user_names_is_left_as_it_is_and_to_nobody() -> None:
+    held = claim("5Gi", accessModes=["ReadWriteMany"], storageClassName="slow", volumeName="v")
+    reranker = make_reranker(cache={"existingClaim": "demo", "retain": False})
+
+    built = build_claim(reranker, held | {"metadata": OWNED})
+
+    assert built is not None
+    assert built["metadata"]["name"] == "demo"
+    assert built["spec"] == {key: held["spec"][key] for key in held["spec"] if key != "volumeName"}
+    assert "ownerReferences" not in with_owner(reranker, built)["metadata"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"name": "models"},
+        {"annotations": {}},
+        {"ownerReferences": []},
+        {"ownerReferences": [{"uid": "uid-other"}]},
+    ],
+    ids=str,
+)
+def test_volume_that_would_not_go_with_the_service_is_not_touched(other: Manifest) -> None:
+    reranker = make_reranker(cache={"existingClaim": "demo"})
+
+    assert build_claim(reranker, claim() | {"metadata": OWNED | other}) is None
 
 
 def test_class_that_the_cluster_chose_is_no_difference() -> None:

@@ -22,6 +22,7 @@ class FakeCluster:
         self.objects: dict[tuple[str, str], Manifest] = {}
         self.writes: list[str] = []
         self.failures: dict[str, Exception] = {}
+        self.told: list[Manifest] = []
         self.version = 100
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
@@ -45,6 +46,10 @@ class FakeCluster:
         self.writes.append(f"create {kind.name} {manifest['reason']}")
         self._fail("create")
 
+    async def events(self, manifest: Manifest, reason: str) -> list[Manifest]:
+        self._fail("events")
+        return [event for event in self.told if event["about"] == (manifest["kind"], reason)]
+
     async def delete(self, kind: Kind, manifest: Manifest) -> None:
         self.writes.append(f"delete {kind.name} {manifest['metadata']['name']}")
         self._fail("delete")
@@ -52,7 +57,8 @@ class FakeCluster:
 
     def _keep(self, manifest: Manifest) -> Manifest:
         self.version += 1
-        metadata = manifest["metadata"] | {"resourceVersion": str(self.version)}
+        created = {"creationTimestamp": datetime.now(UTC).isoformat()}
+        metadata = created | manifest["metadata"] | {"resourceVersion": str(self.version)}
         self.objects[(manifest["kind"], metadata["name"])] = manifest | {"metadata": metadata}
         return self.objects[(manifest["kind"], metadata["name"])]
 
@@ -182,6 +188,22 @@ async def test_child_without_a_watch_is_deleted_once() -> None:
     await world.reconciler.reconcile(KEY)
 
     assert "delete PodMonitor demo" not in world.cluster.writes
+
+
+async def test_child_without_a_watch_whose_making_was_not_answered_is_known_all_the_same() -> None:
+    world = World(monitoring={"podMonitor": True})
+    await world.settle()
+    world.store = Store()
+    for (kind, _), held in world.cluster.objects.items():
+        if kind != "PodMonitor":
+            world.store.put(held)
+    world.reconciler = world.start()
+    await world.settle()
+
+    world.ask(2)
+    await world.reconciler.reconcile(KEY)
+
+    assert "delete PodMonitor demo" in world.cluster.writes
 
 
 async def test_child_without_a_watch_that_went_with_its_owner_does_not_stand_in_the_way() -> None:
@@ -704,6 +726,41 @@ async def test_refused_volume_is_told_and_no_pod_comes_without_it() -> None:
     assert not settled
     assert world.condition()["reason"] == names.QUOTA_EXCEEDED
     assert not {kind for kind, _ in world.cluster.objects} & {"Job", "Deployment"}
+
+
+async def test_job_that_gets_no_pod_is_asked_about_after_a_while() -> None:
+    world = World(cache={})
+    await world.settle()
+    note = 'pods "demo-1-x" is forbidden: exceeded quota: pods'
+    world.cluster.told = [
+        {
+            "about": ("Job", "FailedCreate"),
+            "note": note,
+            "metadata": {"creationTimestamp": "2026-11-23T01:00:00Z"},
+        }
+    ]
+
+    await world.reconciler.reconcile(KEY)
+    before = world.condition(names.MODEL_CACHED)
+    world.now += timedelta(seconds=6)
+    settled = await world.reconciler.reconcile(KEY)
+
+    assert settled
+    assert before["reason"] == names.DOWNLOADING
+    assert world.condition(names.MODEL_CACHED)["reason"] == names.QUOTA_EXCEEDED
+    assert world.condition()["message"].endswith(note)
+
+
+async def test_role_that_may_not_read_events_costs_no_more_than_their_words() -> None:
+    world = World(cache={})
+    await world.settle()
+    world.cluster.failures["events"] = Refused("events is forbidden")
+    world.now += timedelta(seconds=6)
+
+    settled = await world.reconciler.reconcile(KEY)
+
+    assert settled
+    assert world.condition()["reason"] == names.DOWNLOADING
 
 
 async def test_missing_claim_of_the_user_is_asked_for_again() -> None:

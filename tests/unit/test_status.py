@@ -101,6 +101,33 @@ def test_reason_comes_from_the_pod(reason: str, pod: Manifest) -> None:
     assert ready(make_deployment(**NONE), pod).reason == reason
 
 
+NEAR = {"topologyKey": "zone"}
+NEAR_VOLUME = {"labelSelector": {"matchLabels": {names.VOLUME_LABEL: "demo"}}}
+
+
+@pytest.mark.parametrize(
+    ("words", "terms", "noted"),
+    [
+        ("1 node(s) didn't match pod affinity rules.", [NEAR, NEAR_VOLUME], True),
+        ("3 Insufficient x/gpu, 1 node(s) didn't match pod affinity rules", [NEAR_VOLUME], False),
+        ("1 node(s) didn't match pod affinity rules.", [NEAR], False),
+        ("1 Insufficient cpu.", [NEAR, NEAR_VOLUME], False),
+        ("1 node(s) didn't match pod anti-affinity rules.", [NEAR, NEAR_VOLUME], False),
+    ],
+)
+def test_affinity_that_the_volume_may_contradict_is_named(
+    words: str, terms: list[Manifest], noted: bool
+) -> None:
+    deployment = make_deployment(**NONE)
+    affinity = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+    deployment["spec"]["template"] = {"spec": {"affinity": affinity}}
+
+    found = ready(deployment, make_pod(unschedulable=words))
+
+    assert words in found.message
+    assert ("spec.podTemplate.affinity.podAffinity has" in found.message) is noted
+
+
 SECRET = {"tokenSecretRef": {"name": "api", "key": "k"}}
 USER_VARIABLE = {
     "env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "mine", "key": "k"}}}]

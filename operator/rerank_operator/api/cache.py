@@ -54,7 +54,7 @@ class Cache(ApiModel):
             min_length=1,
             max_length=2,
             description="ReadWriteMany for pods on several nodes. With ReadWriteOnce alone all "
-            "pods of the service run on one node, and those for which it has no room wait. It "
+            "pods that use the volume run on one node, and those for which it has no room wait. It "
             "cannot be changed while the claim is there. Unset: ReadWriteOnce.",
             json_schema_extra={"x-kubernetes-list-type": "set"},
         ),
@@ -64,8 +64,8 @@ class Cache(ApiModel):
         Field(
             max_length=253,
             description="A PersistentVolumeClaim of the same namespace to use instead of one of "
-            "the operator's. It is neither changed nor deleted. Several services may share one "
-            "that is ReadWriteMany.",
+            "the operator's. It is neither changed nor deleted. Several services may share "
+            "one; unless it is ReadWriteMany, all of them run on one node.",
         ),
         dns_name("cache.existingClaim"),
     ] = None

@@ -7,7 +7,13 @@ from typing import NamedTuple
 from rerank_operator.api import Manifest, ModelStatus, RerankerService
 from rerank_operator.api.cache import DEFAULT_SIZE, Cache
 from rerank_operator.drift import quantity
-from rerank_operator.names import CLAIMS, OWNER_LABEL, instance
+from rerank_operator.names import (
+    CLAIMS,
+    OWNER_UID_ANNOTATION,
+    VOLUME_LABEL,
+    instance,
+    volume,
+)
 from rerank_operator.resources.metadata import build_metadata
 
 VOLUME = "cache"
@@ -56,25 +62,52 @@ def build_claim(reranker: RerankerService, observed: Manifest | None) -> Manifes
     """Return our claim; None where none is asked for.
 
     What cannot be changed in the `observed` one is taken from there: its class, its access modes,
-    and its size when that is larger.
+    and its size when that is larger. One of ours that `existingClaim` names is the user's from then
+    on: it is built as it is, once, to be without an owner.
     """
     cache = reranker.spec.cache
-    if cache is None or cache.existing_claim is not None:
+    if cache is None:
         return None
-    spec: Manifest = {
-        "accessModes": sorted(cache.access_modes or ["ReadWriteOnce"]),
-        "resources": {"requests": {"storage": str(cache.size or DEFAULT_SIZE)}},
-    }
-    if cache.storage_class_name is not None:
-        spec["storageClassName"] = cache.storage_class_name
-    if observed is not None:
-        spec |= _kept(spec, observed["spec"])
+    if cache.existing_claim is None:
+        spec = _asked(cache, observed)
+    elif observed is not None and _goes_with(reranker, observed):
+        spec = _held(observed["spec"])
+    else:
+        return None
     return {
         "apiVersion": CLAIMS.api_version,
         "kind": CLAIMS.name,
         "metadata": build_metadata(reranker),
         "spec": spec,
     }
+
+
+def _asked(cache: Cache, observed: Manifest | None) -> Manifest:
+    spec: Manifest = {
+        "accessModes": sorted(cache.access_modes or ["ReadWriteOnce"]),
+        "resources": {"requests": {"storage": str(cache.size or DEFAULT_SIZE)}},
+    }
+    if cache.storage_class_name is not None:
+        spec["storageClassName"] = cache.storage_class_name
+    return spec | (_kept(spec, observed["spec"]) if observed else {})
+
+
+def _goes_with(reranker: RerankerService, observed: Manifest) -> bool:
+    """Tell whether a claim was made by us, and not to outlive its service."""
+    metadata = observed["metadata"]
+    return (
+        metadata["name"] == instance(reranker.name)
+        and OWNER_UID_ANNOTATION in metadata.get("annotations", {})
+        and any(owner["uid"] == reranker.uid for owner in metadata.get("ownerReferences", []))
+    )
+
+
+def _held(spec: Manifest) -> Manifest:
+    """Return what we write of a claim's spec, unchanged."""
+    kept: Manifest = {
+        part: spec[part] for part in ("accessModes", "storageClassName") if part in spec
+    }
+    return kept | {"resources": {"requests": {"storage": spec["resources"]["requests"]["storage"]}}}
 
 
 def _kept(wanted: Manifest, held: Manifest) -> Manifest:
@@ -129,11 +162,18 @@ def build_mounts(reranker: RerankerService, writes: bool) -> list[Manifest]:
     return [{"name": VOLUME, "mountPath": PATH} | ({} if writes else {"readOnly": True})]
 
 
+def build_volume_labels(reranker: RerankerService) -> dict[str, str]:
+    """Return the labels of the pods that mount it: `build_affinity` goes by them."""
+    cache = reranker.spec.cache
+    return {VOLUME_LABEL: volume(claim_name(reranker, cache))} if cache else {}
+
+
 def build_affinity(reranker: RerankerService, found: Found | None) -> Manifest | None:
     """Return the affinity of the pods: the user's, and one node where the volume takes only one.
 
     A volume that is ReadWriteOnce can be attached to one node; a pod on another waits for ever.
-    The term counts each pod of the service, so the first of them is free to go anywhere.
+    The term counts the pods that mount this claim, of whatever service, and no others: one that
+    was there before the volume does not hold it to its own node. The first is free to go anywhere.
 
     Source: Kubernetes documentation, "Inter-pod affinity and anti-affinity": a pod whose own labels
     match its term, while no other pod's do, is let in.
@@ -143,7 +183,7 @@ def build_affinity(reranker: RerankerService, found: Found | None) -> Manifest |
         return affinity or None
     term = {
         "topologyKey": "kubernetes.io/hostname",
-        "labelSelector": {"matchLabels": {OWNER_LABEL: instance(reranker.name)}},
+        "labelSelector": {"matchLabels": build_volume_labels(reranker)},
     }
     kind = "requiredDuringSchedulingIgnoredDuringExecution"
     pods = affinity.get("podAffinity") or {}

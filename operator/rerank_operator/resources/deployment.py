@@ -15,6 +15,7 @@ from rerank_operator.resources.cache import (
     Found,
     build_affinity,
     build_mounts,
+    build_volume_labels,
     build_volumes,
     starts_offline,
 )
@@ -94,7 +95,8 @@ def build_deployment(
 
 def _pod_metadata(reranker: RerankerService) -> Manifest:
     template = reranker.spec.pod_template
-    metadata: Manifest = {"labels": template.labels | labels(instance(reranker.name))}
+    own = labels(instance(reranker.name)) | build_volume_labels(reranker)
+    metadata: Manifest = {"labels": template.labels | own}
     return metadata | ({"annotations": template.annotations} if template.annotations else {})
 
 

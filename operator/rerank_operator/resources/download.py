@@ -7,6 +7,7 @@ from rerank_operator.api import Manifest, RerankerService
 from rerank_operator.names import (
     DOWNLOAD_CONTAINER,
     DOWNLOAD_LABEL,
+    HTTP_PORT,
     JOBS,
     NO_ACCELERATOR,
     download_selector,
@@ -17,6 +18,7 @@ from rerank_operator.resources.cache import (
     Found,
     build_affinity,
     build_mounts,
+    build_volume_labels,
     build_volumes,
     download_id,
 )
@@ -48,10 +50,8 @@ def build_job(reranker: RerankerService, settings: Settings, found: Found | None
     marks = {DOWNLOAD_LABEL: download}
     metadata = build_metadata(reranker)
     template = reranker.spec.pod_template
-    pod_labels = template.labels | labels(instance(reranker.name))
-    pod_metadata: Manifest = {
-        "labels": pod_labels | download_selector(instance(reranker.name)) | marks
-    }
+    own = labels(instance(reranker.name)) | download_selector(instance(reranker.name)) | marks
+    pod_metadata: Manifest = {"labels": template.labels | own | build_volume_labels(reranker)}
     if template.annotations:
         pod_metadata["annotations"] = template.annotations
     spec = {
@@ -83,6 +83,7 @@ def _pod_spec(reranker: RerankerService, settings: Settings, found: Found | None
                 "image": image(reranker, settings),
                 "imagePullPolicy": settings.image_pull_policy,
                 "command": ["python3", "-m", "rerank_server.download"],
+                "ports": [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
                 "env": build_download_variables(reranker),
                 "resources": RESOURCES,
                 "volumeMounts": merged(

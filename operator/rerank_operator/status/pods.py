@@ -15,6 +15,9 @@ _PULL_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrIma
 # The kubelet's words for a Secret, or for a value in it, that a variable is to be read from.
 _SECRET_GONE = re.compile(r'secrets? "(?P<name>[^"]+)" not found')
 _KEY_GONE = re.compile(r"couldn't find key (?P<key>\S+) in Secret [^/\s]+/(?P<name>\S+)")
+# The scheduler's words, and the terms that they are about.
+_NOT_NEAR = "didn't match pod affinity rules"
+_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _REFUSED_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 
 
@@ -63,6 +66,29 @@ def pod_finding(
     if server is None:
         return Finding(names.STARTING_PODS, f"pod {name} is being created")
     return _container_finding(name, server, secrets)
+
+
+def affinity_note(finding: Finding, template: Manifest) -> list[str]:
+    """Return one sentence on a podAffinity of the user's that may contradict that of the volume.
+
+    They do not where the pods themselves are what the user wants near, so none is refused.
+
+    Source: k8s.io/kubernetes/pkg/scheduler/framework/plugins/interpodaffinity,
+    `podMatchesAllAffinityTerms`: a pod counts for one term only if it matches all of them.
+    """
+    terms = template["spec"].get("affinity", {}).get("podAffinity", {}).get(_REQUIRED, [])
+    of_volume = [
+        term
+        for term in terms
+        if names.VOLUME_LABEL in term.get("labelSelector", {}).get("matchLabels", {})
+    ]
+    if _NOT_NEAR not in finding.message or not of_volume or terms == of_volume:
+        return []
+    return [
+        f"spec.podTemplate.affinity.podAffinity has {_REQUIRED}, and so has the volume, which one "
+        "node alone may use; a pod has to be there that meets both: make yours "
+        "preferredDuringSchedulingIgnoredDuringExecution, or use a volume that is ReadWriteMany"
+    ]
 
 
 def _is_ready(pod: Manifest) -> bool:

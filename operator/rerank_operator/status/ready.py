@@ -13,7 +13,7 @@ from rerank_operator.observed import (
     pods_refused,
 )
 from rerank_operator.status.conditions import Finding, refusal_reason
-from rerank_operator.status.pods import last_failure, latest, pod_finding
+from rerank_operator.status.pods import affinity_note, last_failure, latest, pod_finding
 
 # When several pods have different faults, the first of these is told.
 _WORST_FIRST = [
@@ -85,6 +85,7 @@ def _notes(
             "spec.rollout is Surge, so the old pods stay until there is room: free some, or set it "
             "to Auto"
         )
+    yield from affinity_note(worst, deployment["spec"]["template"])
     stuck = _stuck(deployment)
     if stuck and stuck != worst:
         yield stuck.message
