@@ -7,7 +7,7 @@ RUN_LAB := PYTHONPATH=tests $(BIN)/python -m lab
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-down test check test-server test-clients test-vllm test-apiserver test-lab test-e2e bench-server bench-gpu sim-autoscaling format \
+.PHONY: help demo demo-down test check test-server test-clients test-vllm test-apiserver test-lab test-e2e bench-server bench-gpu bench-operator sim-autoscaling format \
 	generate lock serve lab-up lab-down lab-build lab-gpus lab-keda keda-build packages \
 	model model-short clean
 
@@ -54,6 +54,9 @@ bench-server: .venv-vllm/done ## The server beside vLLM's own, on this machine: 
 # Where no .venv-vllm can be: GPU_PYTHON= names a Python with vLLM for the GPU, aiohttp and psutil.
 bench-gpu: ## The same on a GPU, with a random model of Qwen3-Reranker-0.6B's size (10 min; GPU_PYTHON=)
 	PYTHONPATH=tests:server:$(PYTHONPATH) $(or $(GPU_PYTHON),python3) -m bench.gpu
+
+bench-operator: .venv/done ## The operator with 1,000 services, all of a control plane on the same two cores (10 min)
+	PYTHONPATH=tests $(BIN)/python -m bench.operator
 
 sim-autoscaling: build/plots-env/done ## A day of load, simulated: what each way to scale costs and how long requests wait
 	PYTHONPATH=tests build/plots-env/bin/python -m bench.scaling \

@@ -6,8 +6,10 @@ the first pass, so that absence means something, and then slowly for ever, which
 without an event.
 """
 
+import json
 import sys
 from collections.abc import Callable, Container, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from rerank_operator.api import Manifest
@@ -176,11 +178,18 @@ def _stripped(body: Mapping[str, Any]) -> Manifest:
 
 
 def _shared(value: Any) -> Any:
-    """Return a copy whose equal strings are one: most are the same in every object."""
+    """Return a copy whose equal strings and lists are one: most are the same in many objects."""
     if isinstance(value, Mapping):
         return {sys.intern(key): _shared(child) for key, child in value.items()}
     if isinstance(value, str):
         return sys.intern(value)
     if isinstance(value, list):
-        return [_shared(child) for child in value]
+        return _list(json.dumps(value))
     return value
+
+
+# Containers, variables, ports and conditions are most of an object. As many lists as come up again
+# and again: the others go from here as those do that hold them.
+@lru_cache(maxsize=256)
+def _list(text: str) -> list[Any]:
+    return [_shared(child) for child in json.loads(text)]

@@ -139,3 +139,9 @@ class OperatorProcess:
         """Return its resident memory."""
         rss: int = psutil.Process(self._process.pid).memory_info().rss
         return rss / 2**20
+
+    def peak_memory_mib(self) -> float:
+        """Return the most resident memory that it has had since its start."""
+        lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
+        (kib,) = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+        return int(kib) / 2**10

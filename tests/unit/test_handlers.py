@@ -1,3 +1,4 @@
+import copy
 import json
 from collections.abc import AsyncIterator
 from itertools import islice
@@ -5,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
+import kopf
 import pytest
 from yarl import URL
 
@@ -79,6 +81,16 @@ def test_kopf_is_asked_for_nothing_but_watching() -> None:
     assert settings.scanning.disabled
     assert settings.peering.standalone
     assert not settings.posting.enabled
+
+
+def test_kopf_keeps_nothing_of_what_it_hears() -> None:
+    storage = build_settings().persistence.diffbase_storage
+    body = kopf.Body({"spec": {"replicas": 1}})
+    memo = make_memo(Queue())
+
+    assert storage.build(body=body) == {}
+    assert storage.fetch(body=body) is None
+    assert copy.copy(memo) is memo
 
 
 class Answers:

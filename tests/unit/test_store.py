@@ -167,3 +167,14 @@ def test_strings_that_are_equal_are_kept_once() -> None:
 
     assert first["spec"]["type"] is second["spec"]["type"]
     assert [id(key) for key in first] == [id(key) for key in second]
+
+
+def test_lists_that_are_equal_are_kept_once() -> None:
+    store = Store()
+    for name in ("demo", "other"):
+        store.put(service(1, name=name) | {"spec": {"ports": [{"name": "http", "port": 80}]}})
+
+    first, second = store.children(KEY)
+
+    assert first["spec"]["ports"] == [{"name": "http", "port": 80}]
+    assert first["spec"]["ports"] is second["spec"]["ports"]
