@@ -22,6 +22,8 @@ VOLUME_LABEL = f"{GROUP}/volume"
 
 HTTP_PORT = 8080
 SERVICE_PORT = 80
+# Where a pod that downloads says how far it is.
+PROGRESS_PATH = "/progress"
 SERVER_CONTAINER = "server"
 DOWNLOAD_CONTAINER = "download"
 # `accelerator.resource` of pods that ask for no device: vLLM runs on the CPU.

@@ -1,7 +1,9 @@
 """What observed Deployments and pods say, for decisions about them and for the status."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BaseModel, Field
 
 from rerank_operator.api import Manifest
 
@@ -10,6 +12,13 @@ OVER_QUOTA = "exceeded quota"
 
 # Finished for good, evicted for instance. The ReplicaSet has put another pod in its place.
 _FINISHED_PHASES = {"Failed", "Succeeded"}
+
+
+class Progress(BaseModel):
+    """How far a download is."""
+
+    done_bytes: Annotated[int, Field(ge=0, lt=2**63)]
+    total_bytes: Annotated[int, Field(gt=0, lt=2**63)]
 
 
 class Observed(NamedTuple):

@@ -1,6 +1,6 @@
 """What has become of the volume and of the download to it, and what follows. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from rerank_operator import names
 from rerank_operator.api import Manifest, ModelStatus, RerankerService, secrets_used
-from rerank_operator.observed import conditions
+from rerank_operator.observed import Progress, conditions
 from rerank_operator.resources.cache import (
     SHARED_MODES,
     Found,
@@ -65,6 +65,15 @@ def is_under_way(job: Manifest) -> bool:
     return "True" not in ended and not job.get("status", {}).get("succeeded")
 
 
+def may_be_asked(pod: Manifest) -> bool:
+    """Tell whether a pod downloads now, so that it knows how far it is."""
+    return (
+        _label(pod) is not None
+        and "running" in _container(pod).get("state", {})
+        and "podIP" in pod["status"]
+    )
+
+
 def without_pod(
     jobs: Sequence[Manifest], pods: Sequence[Manifest], now: datetime
 ) -> Manifest | None:
@@ -96,11 +105,13 @@ def look(
     pods: Sequence[Manifest],
     current: ModelStatus | None,
     refusal: str = "",
+    progress: Mapping[str, Progress] = {},
 ) -> Outlook:
     """Return what is to be made of a volume and of the Jobs that fill it.
 
     `claim` is the user's or ours. `pods` are those of Jobs. `current` is from the status: it
-    outlives Job and pods. `refusal` is why a Job without a pod gets none.
+    outlives Job and pods. `refusal` is why a Job without a pod gets none,
+    and `progress` how far pods are, by their UIDs.
     """
     cache = reranker.spec.cache
     if cache is None:
@@ -125,7 +136,7 @@ def look(
     # Its pod is gone, and what it said with it. To run again takes little: the files are there.
     lost = not pods and any(job.get("status", {}).get("succeeded") for job in jobs)
     found = Found(claim, None, waits=True, downloads=not lost)
-    finding = _progress(reranker, jobs, pods, refusal)
+    finding = _progress(reranker, jobs, pods, refusal, progress)
     if deployment is not None:
         finding = Finding(
             finding.reason, f"{finding.message}; until then the pods stay as they are"
@@ -193,7 +204,11 @@ def _outcome(ended: Manifest) -> Outcome | None:
 
 
 def _progress(
-    reranker: RerankerService, jobs: Sequence[Manifest], pods: Sequence[Manifest], refusal: str
+    reranker: RerankerService,
+    jobs: Sequence[Manifest],
+    pods: Sequence[Manifest],
+    refusal: str,
+    progress: Mapping[str, Progress],
 ) -> Finding:
     """Return how a download that is not over does."""
     model = reranker.spec.model.name
@@ -242,8 +257,18 @@ def _progress(
     if running is None:
         return Finding(names.DOWNLOADING, f"pod {_name(pod)}, to download {model}, is starting")
     since = running.get("startedAt", "")
-    where = f"`kubectl logs {_name(pod)}` says how far it is"
-    return Finding(names.DOWNLOADING, f"{model} is being downloaded since {since}: {where}")
+    how_far = f"`kubectl logs {_name(pod)}` says how far it is"
+    if (found := progress.get(pod["metadata"].get("uid", ""))) is not None:
+        how_far = _amount(found)
+    return Finding(names.DOWNLOADING, f"{model} is being downloaded since {since}: {how_far}")
+
+
+def _amount(progress: Progress) -> str:
+    total = progress.total_bytes
+    # What another pod on the same volume is about to give up counts as well.
+    done = min(progress.done_bytes, total)
+    unit, size = ("GiB", 2**30) if total >= 2**30 else ("MiB", 2**20)
+    return f"{done / size:.2f} of {total / size:.2f} {unit} ({100 * done // total} %)"
 
 
 def _container(pod: Manifest) -> Manifest:

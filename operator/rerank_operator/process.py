@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+import aiohttp
+
 from rerank_operator import __version__, handlers
 from rerank_operator.cluster import Cluster, Fence, connect, open_fence
 from rerank_operator.election import Election
@@ -18,7 +20,8 @@ from rerank_operator.errors import NotFound, OperatorError, Refused
 from rerank_operator.health import Health, Watches, serve
 from rerank_operator.metrics import Metrics
 from rerank_operator.names import JOBS, OPTIONAL_KINDS, WATCHED_KINDS
-from rerank_operator.prefetch import is_under_way
+from rerank_operator.prefetch import is_under_way, may_be_asked
+from rerank_operator.progress import Downloads
 from rerank_operator.reconcile import Reconciler
 from rerank_operator.settings import Settings
 from rerank_operator.store import Key, Store
@@ -29,7 +32,8 @@ log = logging.getLogger(__name__)
 # kopf lists for itself after we did and keeps quiet about what was deleted in between.
 SECOND_LISTING_SECONDS = 30.0
 RETRY_SECONDS = 2.0
-# What keeps a download from its pod, nothing that is watched tells.
+# Nothing that is watched tells how far a download is, nor what keeps it from its pod. Each time may
+# write a status.
 REVISIT_SECONDS = 15.0
 # On a signal, passes under way may end; Kubernetes kills half a minute after it.
 DRAIN_SECONDS = 10.0
@@ -54,8 +58,12 @@ async def run(settings: Settings) -> None:
     fence = Fence() if settings.lease else open_fence()
     # Unlike the pod's name it is another one after each start, and belongs to one process alone.
     identity = f"{socket.gethostname()}_{uuid4().hex[:8]}"
-    async with connect(identity, fence, metrics) as cluster:
-        reconciler = Reconciler(store, cluster, settings, lambda: datetime.now(UTC))
+    async with (
+        connect(identity, fence, metrics) as cluster,
+        aiohttp.ClientSession(trust_env=False) as session,
+    ):
+        downloads = Downloads(session)
+        reconciler = Reconciler(store, cluster, settings, lambda: datetime.now(UTC), downloads.seen)
         queue = WorkQueue(_guarded(reconciler), metrics=metrics)
         election = _election(cluster, settings, identity, fence)
         lease_silent_seconds = election.silent_seconds if election else lambda: 0.0
@@ -74,7 +82,7 @@ async def run(settings: Settings) -> None:
             stopping = asyncio.create_task(stop.wait(), name="stop")
             leading = asyncio.create_task(_lead(election, queue, settings.workers), name="lead")
             watching = asyncio.create_task(
-                _watch(cluster, memo, health, settings, stop), name="watch"
+                _watch(cluster, memo, health, settings, stop, downloads), name="watch"
             )
             done, _ = await asyncio.wait(
                 {stopping, leading, watching}, return_when=asyncio.FIRST_COMPLETED
@@ -124,7 +132,12 @@ async def _lead(election: Election | None, queue: WorkQueue[Key], workers: int) 
 
 
 async def _watch(
-    cluster: Cluster, memo: handlers.Memo, health: Health, settings: Settings, stop: asyncio.Event
+    cluster: Cluster,
+    memo: handlers.Memo,
+    health: Health,
+    settings: Settings,
+    stop: asyncio.Event,
+    downloads: Downloads,
 ) -> None:
     """List and watch for ever, also on an operator that stands by."""
     await _list_all(cluster, memo.store, memo.queue, settings.namespaces)
@@ -132,7 +145,7 @@ async def _watch(
     log.info("watching", extra={"services": len(memo.store.keys())})
     async with asyncio.TaskGroup() as group:
         group.create_task(_resync(cluster, memo, settings), name="resync")
-        group.create_task(_revisit(memo), name="revisit")
+        group.create_task(_revisit(memo, downloads), name="revisit")
         group.create_task(handlers.watch(memo, settings.namespaces, stop.set), name="kopf")
 
 
@@ -174,15 +187,21 @@ async def _list_all(
         queue.add(key)
 
 
-async def _revisit(memo: handlers.Memo) -> None:
+async def _revisit(memo: handlers.Memo, downloads: Downloads) -> None:
     """Ask for a pass of each service whose model is yet to be downloaded, now and then."""
     while True:
         await asyncio.sleep(REVISIT_SECONDS)
-        services = memo.store.keys()
+        keys = memo.store.keys()
+        services = [key for key in keys if _downloads(memo.store, key)]
+        pods = [pod for key in services for pod in memo.store.pods(key)]
+        await downloads.ask([pod for pod in pods if may_be_asked(pod)])
         for key in services:
-            jobs = (child for child in memo.store.children(key) if child["kind"] == JOBS.name)
-            if any(map(is_under_way, jobs)):
-                memo.queue.add(key)
+            memo.queue.add(key)
+
+
+def _downloads(store: Store, key: Key) -> bool:
+    jobs = (child for child in store.children(key) if child["kind"] == JOBS.name)
+    return any(map(is_under_way, jobs))
 
 
 async def _resync(cluster: Cluster, memo: handlers.Memo, settings: Settings) -> None:

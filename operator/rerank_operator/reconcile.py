@@ -12,7 +12,7 @@ from rerank_operator.api import Manifest, RerankerService, RerankerServiceStatus
 from rerank_operator.errors import InvalidSpec, NotFound, OperatorError, Refused, Unavailable
 from rerank_operator.events import build_event
 from rerank_operator.names import Kind
-from rerank_operator.observed import Observed, lacks_room
+from rerank_operator.observed import Observed, Progress, lacks_room
 from rerank_operator.ownership import applied_hash, is_ours, outlives, with_owner
 from rerank_operator.prefetch import FAILED_CREATE, Outlook, look, refusal, without_pod
 from rerank_operator.resources import desired
@@ -56,12 +56,18 @@ class Reconciler:
     """
 
     def __init__(
-        self, store: Store, cluster: Cluster, settings: Settings, clock: Callable[[], datetime]
+        self,
+        store: Store,
+        cluster: Cluster,
+        settings: Settings,
+        clock: Callable[[], datetime],
+        progress: Mapping[str, Progress] = {},
     ) -> None:
         self._store = store
         self._cluster = cluster
         self._settings = settings
         self._clock = clock
+        self._progress = progress
         self._lacks_room_since: dict[Key, datetime] = {}
 
     async def reconcile(self, key: Key) -> bool:
@@ -126,7 +132,16 @@ class Reconciler:
         deployment = self._own(key, names.DEPLOYMENTS, reranker)
         _, downloads = self._pods(key)
         refusal = await self._refusal(key, without_pod(jobs, downloads, self._clock()))
-        return look(reranker, claim, deployment, jobs, downloads, _status(body).model, refusal)
+        return look(
+            reranker,
+            claim,
+            deployment,
+            jobs,
+            downloads,
+            _status(body).model,
+            refusal,
+            self._progress,
+        )
 
     async def _refusal(self, key: Key, job: Manifest | None) -> str:
         """Return why the API server lets no pod of a Job be made; "" when nothing says so."""

@@ -1,8 +1,8 @@
 """`python -m rerank_server.download`: fill a hub cache, for servers that start offline.
 
 Takes the model settings of rerank-server, and HF_ENDPOINT, HF_TOKEN and HF_HUB_CACHE. Logs its
-progress, and leaves a JSON object with the commit, or else one sentence on what went wrong, where
-Kubernetes reads why a container ended.
+progress, tells it to whoever asks at its host and port, and leaves a JSON object with the commit,
+or else one sentence on what went wrong, where Kubernetes reads why a container ended.
 """
 
 import errno
@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from socketserver import BaseRequestHandler, TCPServer
 from types import FrameType
 from typing import NoReturn
 
@@ -41,6 +42,9 @@ from rerank_server.settings import Settings, read_settings
 log = logging.getLogger("rerank_server.download")
 
 PROGRESS_SECONDS = 10.0
+PROGRESS_PATH = "/progress"
+# For a caller to say what it wants: one is answered at a time.
+REQUEST_SECONDS = 2.0
 # The library waits 10 s for each piece of an answer. What still does not grow for so long hangs.
 STALL_SECONDS = 300.0
 LOCK_FILE = ".rerank-download.lock"
@@ -115,7 +119,7 @@ def download(settings: Settings, cache: Path) -> dict[str, str | int]:
         _require_space(cache, settings.model, sum(files.values()) - whole)
         about = {"model": settings.name, "revision": commit}
         log.info("downloading", extra=about | {"total_bytes": sum(files.values())})
-        with _watched(blobs, files, settings):
+        with _told(blobs, files, settings), _watched(blobs, files, settings):
             snapshot_download(
                 settings.model,
                 revision=commit,
@@ -228,6 +232,54 @@ def _watched(blobs: Path, files: Mapping[str, int], settings: Settings) -> Itera
         yield
     finally:
         over.set()
+
+
+@contextmanager
+def _told(blobs: Path, files: Mapping[str, int], settings: Settings) -> Iterator[None]:
+    """Answer whoever asks how far it is, while the block runs."""
+
+    class Handler(BaseRequestHandler):
+        """By hand: http.server waits for ever for a caller that sends a byte now and then, and the
+        end of the download would wait for it."""
+
+        def handle(self) -> None:
+            self.request.settimeout(REQUEST_SECONDS)
+            head = self.request.recv(2**16)
+            status, body = "404 Not Found", ""
+            if head.startswith(f"GET {PROGRESS_PATH} HTTP/1.".encode()):
+                done = sum(size for _, size, _ in _seen(blobs, files))
+                status = "200 OK"
+                body = json.dumps({"done_bytes": done, "total_bytes": sum(files.values())})
+            lines = [
+                f"HTTP/1.1 {status}",
+                "Content-Type: application/json",
+                f"Content-Length: {len(body)}",
+                "Connection: close",
+            ]
+            self.request.sendall("\r\n".join([*lines, "", body]).encode())
+
+    try:
+        server = Listener((settings.host, settings.port), Handler)
+    except OSError as error:
+        # A server may be at work there. Nothing depends on it.
+        log.info("nobody can ask how far it is", extra={"error": str(error)})
+        yield
+        return
+    with server:
+        threading.Thread(target=server.serve_forever, name="told", daemon=True).start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+
+
+class Listener(TCPServer):
+    """Takes a port that a download just before has left."""
+
+    allow_reuse_address = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: whoever asked has gone, or was too slow."""
 
 
 def _sentence(error: Exception, settings: Settings) -> str:

@@ -3,6 +3,10 @@
 Each test says itself what became of the Job's pod.
 """
 
+import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -12,6 +16,7 @@ from apiserver.controlplane import ControlPlane, eventually
 from apiserver.objects import COMMIT, Objects
 from apiserver.operator_process import OperatorProcess
 from rerank_operator.api import Manifest
+from rerank_operator.names import HTTP_PORT
 
 CLAIM = "PersistentVolumeClaim"
 OTHER = "d1" * 20
@@ -81,6 +86,67 @@ def test_cache_takes_so_many_writes_and_no_more(demo: Objects) -> None:
         "patch deployments/demo",
         "patch rerankerservices/status/demo",
     ]
+
+
+# No other program listens there, as one may at 127.0.0.1.
+POD_ADDRESS = "127.0.77.1"
+
+
+class Downloader(HTTPServer):
+    """A stand-in for a pod that downloads: a MiB more is there each time that it is asked."""
+
+    asked = 0
+
+    def __init__(self) -> None:
+        super().__init__((POD_ADDRESS, HTTP_PORT), Answer)
+
+
+class Answer(BaseHTTPRequestHandler):
+    """One request."""
+
+    server: Downloader
+
+    def do_GET(self) -> None:
+        self.server.asked += 1
+        progress = {"done_bytes": self.server.asked * 2**20, "total_bytes": 10 * 2**20}
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(progress).encode())
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def downloader() -> Iterator[Downloader]:
+    with Downloader() as server:
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_running_download_says_how_far_it_is_once_for_each_time_it_is_asked(
+    demo: Objects, plane: ControlPlane, downloader: Downloader
+) -> None:
+    demo.create(cache={})
+    job = eventually(lambda: demo.child("Job"))["metadata"]["name"]
+    demo.run_job({"running": {"startedAt": "2026-11-23T01:00:00Z"}})
+    eventually(lambda: "kubectl logs" in cached(demo, "Downloading"))
+    before = len(demo.writes())
+
+    pod = f"/api/v1/namespaces/{demo.namespace}/pods/{job}-pod/status"
+    plane.patch(pod, {"status": {"podIP": POD_ADDRESS, "podIPs": [{"ip": POD_ADDRESS}]}})
+    eventually(lambda: "(20 %)" in cached(demo, "Downloading"), 60)
+    told = cached(demo, "Downloading")
+    writes, asked = demo.writes()[before:], downloader.asked
+    downloader.shutdown()
+    downloader.server_close()
+
+    assert "since 2026-11-23T01:00:00Z: 2.00 of 10.00 MiB (20 %)" in told
+    assert set(writes) == {"patch rerankerservices/status/demo"}
+    assert len(writes) <= asked
+    # It is as before for a pod to which no way leads.
+    eventually(lambda: "kubectl logs" in cached(demo, "Downloading"), 60)
 
 
 def test_old_pods_stay_until_another_model_is_there(demo: Objects, plane: ControlPlane) -> None:

@@ -182,11 +182,15 @@ def test_model_that_is_not_there_leaves_the_old_one_serving(service: Service) ->
 
 
 def test_other_model_is_rolled_out_once_it_is_there(service: Service) -> None:
-    service.hub("/fault", "slow")
+    # For as long as it takes until the operator asks the pod.
+    service.hub("/fault", "stalled")
 
     service.patch({"model": {"name": "org/second"}})
 
-    service.cached("Downloading", "org/second is being downloaded since")
+    service.cached("Downloading", " MiB (0 %)")
+    told = service.condition("ModelCached")["message"]
+    service.hub("/fault", "slow")
+    assert "org/second is being downloaded since" in told
     assert service.answers() == "first"
     service.cached("Downloaded", "org/second at commit ")
     wait_ready(service.kube, NAME, service.namespace)

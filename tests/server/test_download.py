@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import httpx
 import pytest
 
 from rerank_server.download import download as fill
@@ -258,6 +260,63 @@ def test_slow_download_says_how_far_it_is(hub: Hub, cache: Path) -> None:
     assert ended.code == 0, ended.said
     assert told[0]["seconds"] == 10
     assert 0 <= told[0]["done_bytes"] <= told[0]["total_bytes"]
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def done_bytes(port: int) -> int:
+    """Return how far a download says it is; -1 while it does not answer."""
+    try:
+        answer = httpx.get(f"http://127.0.0.1:{port}/progress", trust_env=False).json()
+    except httpx.HTTPError:
+        return -1
+    assert answer["total_bytes"] > 2**20
+    return int(answer["done_bytes"])
+
+
+def test_running_download_answers_how_far_it_is(hub: Hub, cache: Path) -> None:
+    hub.fault = "stalled"
+    port = free_port()
+    process = start(hub, cache, "--port", str(port))
+    wait_for(lambda: done_bytes(port) == 0)
+    other = httpx.get(f"http://127.0.0.1:{port}/", trust_env=False)
+    hub.fault = "slow"
+    wait_for(lambda: done_bytes(port) > 2**20)
+
+    ended = end(process)
+
+    assert ended.code == 0, ended.said
+    assert other.status_code == 404
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /prog"])
+def test_caller_that_does_not_finish_keeps_neither_others_nor_the_download_waiting(
+    hub: Hub, cache: Path, said: bytes
+) -> None:
+    hub.fault = "stalled"
+    port = free_port()
+    process = start(hub, cache, "--port", str(port))
+    wait_for(lambda: done_bytes(port) == 0)
+
+    with socket.create_connection(("127.0.0.1", port)) as caller:
+        caller.sendall(said)
+        wait_for(lambda: done_bytes(port) == 0)
+        hub.fault = ""
+        ended = end(process)
+
+    assert ended.code == 0, ended.said
+
+
+def test_port_that_is_taken_keeps_nothing_from_being_downloaded(hub: Hub, cache: Path) -> None:
+    ended = download(hub, cache, "--port", str(hub.server_address[1]))
+
+    assert ended.code == 0, ended.said
+    assert any(one["message"] == "nobody can ask how far it is" for one in ended.records)
 
 
 def test_download_that_hangs_ends_itself_and_says_so(hub: Hub, cache: Path) -> None:

@@ -7,7 +7,7 @@ import yaml
 
 from builders import make_deployment, make_reranker
 from rerank_operator.api import Manifest, ModelStatus
-from rerank_operator.names import OWNER_UID_ANNOTATION
+from rerank_operator.names import OWNER_UID_ANNOTATION, PROGRESS_PATH
 from rerank_operator.observed import Observed
 from rerank_operator.ownership import with_owner
 from rerank_operator.resources import desired
@@ -25,7 +25,7 @@ JOB = """
 apiVersion: batch/v1
 kind: Job
 metadata:
-  name: demo-5808e93bcb
+  name: demo-e0e511130d
   namespace: search
   labels: &labels
     app.kubernetes.io/name: reranker
@@ -66,6 +66,7 @@ spec:
         image: gpu:1
         imagePullPolicy: IfNotPresent
         command: [python3, -m, rerank_server.download]
+        ports: [{name: http, containerPort: 8080, protocol: TCP}]
         env:
         - {name: HF_ENDPOINT, value: "https://hub"}
         - {name: HF_HUB_CACHE, value: /var/cache/rerank/hub}
@@ -74,7 +75,9 @@ spec:
         - {name: HOME, value: /var/cache/rerank}
         - {name: LANG, value: C.UTF-8}
         - {name: PYTHONUTF8, value: "1"}
+        - {name: RERANK_HOST, value: 0.0.0.0}
         - {name: RERANK_MODEL, value: org/model}
+        - {name: RERANK_PORT, value: "8080"}
         - {name: RERANK_REVISION, value: v1}
         - {name: RERANK_TRUST_REMOTE_CODE, value: "false"}
         resources: {requests: {cpu: 100m, memory: 512Mi}}
@@ -136,6 +139,10 @@ def test_job_is_exactly_this() -> None:
     job = children(found(model=None, downloads=True, waits=True), model=MODEL | TOKEN)["Job"]
 
     assert job == yaml.safe_load(JOB)
+
+
+def test_pod_that_downloads_is_asked_at_the_path_where_it_answers() -> None:
+    assert download.PROGRESS_PATH == PROGRESS_PATH
 
 
 def test_command_of_the_job_is_a_module_of_the_server() -> None:

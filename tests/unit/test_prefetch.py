@@ -1,6 +1,7 @@
 """What the status says of a download, from what its Job and pod say."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 from builders import make_reranker
 from rerank_operator import names
 from rerank_operator.api import Manifest, ModelStatus
-from rerank_operator.prefetch import Outlook, look, refusal, without_pod
+from rerank_operator.observed import Progress
+from rerank_operator.prefetch import Outlook, look, may_be_asked, refusal, without_pod
 from rerank_operator.resources.cache import download_id
 
 CLAIM: Manifest = {
@@ -46,7 +48,8 @@ def pod(
     labels = {names.DOWNLOAD_LABEL: download, "batch.kubernetes.io/job-name": "demo-1"}
     own = {"name": "download", "restartCount": 0, "state": state or {}} | container
     status = {"containerStatuses": [own]}
-    return {"metadata": {"name": "demo-1-pod", "labels": labels}, "status": status}
+    metadata = {"name": "demo-1-pod", "uid": "pod-uid", "labels": labels}
+    return {"metadata": metadata, "status": status}
 
 
 def outlook(
@@ -56,11 +59,12 @@ def outlook(
     deployment: Manifest | None = None,
     current: ModelStatus | None = None,
     refusal: str = "",
+    progress: Mapping[str, Progress] = {},
     **spec: Any,
 ) -> Outlook:
     reranker = make_reranker(**{"cache": {}} | spec)
     jobs = [job()] if jobs is None else jobs
-    return look(reranker, claim, deployment, jobs, pods, current, refusal)
+    return look(reranker, claim, deployment, jobs, pods, current, refusal, progress)
 
 
 def told(*pods: Manifest, **arguments: Any) -> tuple[str, str]:
@@ -123,6 +127,38 @@ def test_running_download_says_since_when_and_where_to_look() -> None:
     assert reason == names.DOWNLOADING
     assert f"{MODEL} is being downloaded since 2026-11-23T01:00:00Z" in message
     assert "kubectl logs demo-1-pod" in message
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "words"),
+    [
+        (0, 2**20, "0.00 of 1.00 MiB (0 %)"),
+        (2**29, 2**30, "0.50 of 1.00 GiB (50 %)"),
+        (2**30 - 1, 2**30, "1.00 of 1.00 GiB (99 %)"),
+        # A file that is fetched twice, by a download before this one.
+        (2**31, 2**30, "1.00 of 1.00 GiB (100 %)"),
+    ],
+)
+def test_running_download_that_was_asked_says_how_far_it_is(
+    done: int, total: int, words: str
+) -> None:
+    progress = {"pod-uid": Progress(done_bytes=done, total_bytes=total)}
+
+    reason, message = told(pod(RUNNING), progress=progress)
+
+    assert reason == names.DOWNLOADING
+    assert message == f"{MODEL} is being downloaded since 2026-11-23T01:00:00Z: {words}"
+
+
+def test_only_a_pod_that_downloads_and_has_an_address_is_asked() -> None:
+    addressed = pod(RUNNING)
+    addressed["status"]["podIP"] = "10.0.0.1"
+    ended_well = pod(ended(0, SAID))
+    ended_well["status"]["podIP"] = "10.0.0.1"
+    server = addressed | {"metadata": {"name": "demo-1", "labels": {}}}
+
+    assert may_be_asked(addressed)
+    assert not any(map(may_be_asked, [pod(RUNNING), ended_well, server]))
 
 
 @pytest.mark.parametrize(

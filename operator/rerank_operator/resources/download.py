@@ -7,6 +7,7 @@ from rerank_operator.api import Manifest, RerankerService
 from rerank_operator.names import (
     DOWNLOAD_CONTAINER,
     DOWNLOAD_LABEL,
+    HTTP_PORT,
     JOBS,
     NO_ACCELERATOR,
     download_selector,
@@ -82,6 +83,7 @@ def _pod_spec(reranker: RerankerService, settings: Settings, found: Found | None
                 "image": image(reranker, settings),
                 "imagePullPolicy": settings.image_pull_policy,
                 "command": ["python3", "-m", "rerank_server.download"],
+                "ports": [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
                 "env": build_download_variables(reranker),
                 "resources": RESOURCES,
                 "volumeMounts": merged(

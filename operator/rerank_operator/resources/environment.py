@@ -103,6 +103,8 @@ def download_environment(reranker: RerankerService) -> dict[str, str]:
             "RERANK_MODEL": model.name,
             "RERANK_REVISION": model.revision,
             "RERANK_TRUST_REMOTE_CODE": model.trust_remote_code,
+            "RERANK_HOST": "0.0.0.0",
+            "RERANK_PORT": HTTP_PORT,
             "HF_ENDPOINT": model.hub_endpoint,
             "HF_HUB_CACHE": PATH,
             "HF_HUB_DISABLE_TELEMETRY": 1,
