@@ -240,6 +240,9 @@ class Reconciler:
             return False
         same_intent = applied_hash(observed) == applied_hash(manifest)
         if same_intent and drift.holds(observed, manifest):
+            if unwatched:
+                # Nothing else tells of one that was made without an answer that we saw.
+                self._store.put(observed)
             return True
         # With the UID the apply cannot reach an object that took the place of the one seen here.
         metadata = manifest["metadata"] | {"uid": observed["metadata"]["uid"]}

@@ -190,6 +190,22 @@ async def test_child_without_a_watch_is_deleted_once() -> None:
     assert "delete PodMonitor demo" not in world.cluster.writes
 
 
+async def test_child_without_a_watch_whose_making_was_not_answered_is_known_all_the_same() -> None:
+    world = World(monitoring={"podMonitor": True})
+    await world.settle()
+    world.store = Store()
+    for (kind, _), held in world.cluster.objects.items():
+        if kind != "PodMonitor":
+            world.store.put(held)
+    world.reconciler = world.start()
+    await world.settle()
+
+    world.ask(2)
+    await world.reconciler.reconcile(KEY)
+
+    assert "delete PodMonitor demo" in world.cluster.writes
+
+
 async def test_child_without_a_watch_that_went_with_its_owner_does_not_stand_in_the_way() -> None:
     world = World(autoscaling={"maxReplicas": 4})
     await world.settle()
