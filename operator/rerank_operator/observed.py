@@ -17,8 +17,8 @@ _FINISHED_PHASES = {"Failed", "Succeeded"}
 class Progress(BaseModel):
     """How far a download is."""
 
-    done_bytes: Annotated[int, Field(ge=0)]
-    total_bytes: Annotated[int, Field(gt=0)]
+    done_bytes: Annotated[int, Field(ge=0, lt=2**63)]
+    total_bytes: Annotated[int, Field(gt=0, lt=2**63)]
 
 
 class Observed(NamedTuple):

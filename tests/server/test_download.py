@@ -294,19 +294,22 @@ def test_running_download_answers_how_far_it_is(hub: Hub, cache: Path) -> None:
     assert other.status_code == 404
 
 
-def test_caller_that_says_nothing_does_not_keep_others_waiting_for_long(
-    hub: Hub, cache: Path
+@pytest.mark.parametrize("said", [b"", b"GET /prog"])
+def test_caller_that_does_not_finish_keeps_neither_others_nor_the_download_waiting(
+    hub: Hub, cache: Path, said: bytes
 ) -> None:
     hub.fault = "stalled"
     port = free_port()
     process = start(hub, cache, "--port", str(port))
     wait_for(lambda: done_bytes(port) == 0)
 
-    with socket.create_connection(("127.0.0.1", port)):
+    with socket.create_connection(("127.0.0.1", port)) as caller:
+        caller.sendall(said)
         wait_for(lambda: done_bytes(port) == 0)
+        hub.fault = ""
+        ended = end(process)
 
-    hub.fault = ""
-    assert end(process).code == 0
+    assert ended.code == 0, ended.said
 
 
 def test_port_that_is_taken_keeps_nothing_from_being_downloaded(hub: Hub, cache: Path) -> None:

@@ -56,6 +56,7 @@ async def test_answer_is_kept_until_the_pod_is_asked_no_more() -> None:
         ('{"done_bytes": 0, "total_bytes": 0}', 200),
         (GOOD[:-1] + ", " * 2000 + "}", 200),
         ("", 302),
+        ('{"done_bytes": 0, "total_bytes": 1' + "0" * 400 + "}", 200),
     ],
 )
 async def test_any_other_answer_is_none(text: str, status: int) -> None:
