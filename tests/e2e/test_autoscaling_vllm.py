@@ -14,7 +14,7 @@ from lab.target import Target
 CLIENTS = 16
 DOCUMENTS = 100
 # It loads the model beside the pod that is asked, on the same CPUs.
-SECONDS = 300
+SECONDS = 600
 
 
 @pytest.fixture
