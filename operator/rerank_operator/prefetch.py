@@ -22,6 +22,8 @@ from rerank_operator.status.pods import affinity_note, pod_finding
 
 # A Job's controller makes the pod at once, and says so at once when it may not.
 NO_POD_WAIT = timedelta(seconds=5)
+# It tries again, and says so again, more often than this. What is older may be long over.
+REFUSAL_AGE = timedelta(minutes=15)
 # The reason of the Event in which it says so.
 FAILED_CREATE = "FailedCreate"
 # That the API server puts into the template of each Job.
@@ -86,15 +88,17 @@ def without_pod(
     return None if has_pod or age < NO_POD_WAIT else job
 
 
-def refusal(events: Sequence[Manifest]) -> str:
-    """Return the words of the latest of some Events; "" without any."""
-    latest = max(events, key=_last_seen, default={})
+def refusal(events: Sequence[Manifest], now: datetime) -> str:
+    """Return the words of the latest of some Events that are not old; "" without any."""
+    fresh = [event for event in events if now - _last_seen(event) < REFUSAL_AGE]
+    latest = max(fresh, key=_last_seen, default={})
     return str(latest.get("note", ""))
 
 
-def _last_seen(event: Manifest) -> str:
+def _last_seen(event: Manifest) -> datetime:
     # Of a library that knows only the older form of Events, which the Job's controller uses.
-    return str(event.get("deprecatedLastTimestamp") or event["metadata"]["creationTimestamp"])
+    seen = event.get("deprecatedLastTimestamp") or event["metadata"]["creationTimestamp"]
+    return datetime.fromisoformat(seen)
 
 
 def look(

@@ -194,7 +194,11 @@ async def _revisit(memo: handlers.Memo, downloads: Downloads) -> None:
         keys = memo.store.keys()
         services = [key for key in keys if _downloads(memo.store, key)]
         pods = [pod for key in services for pod in memo.store.pods(key)]
-        await downloads.ask([pod for pod in pods if may_be_asked(pod)])
+        try:
+            await downloads.ask([pod for pod in pods if may_be_asked(pod)])
+        except Exception:
+            # What a pod answers is not ours. It may cost the figures, and nothing else.
+            log.exception("pods not asked how far they are")
         for key in services:
             memo.queue.add(key)
 

@@ -148,9 +148,10 @@ class Reconciler:
         if job is None:
             return ""
         try:
-            return refusal(await self._cluster.events(job, FAILED_CREATE))
-        except Refused as error:
-            # The role may be that of an earlier version; nothing else depends on it.
+            return refusal(await self._cluster.events(job, FAILED_CREATE), self._clock())
+        except OperatorError as error:
+            # The role may be that of an earlier version, and Events may be away; nothing else
+            # depends on them.
             log.debug("events not read", extra=_about(key, error=str(error)))
             return ""
 

@@ -27,10 +27,11 @@ OPERATOR_USER = "system:serviceaccount:rerank-system:rerank-operator"
 WRITES = {"create", "update", "patch", "delete", "deletecollection"}
 
 
-def eventually(check: Callable[[], T], seconds: float = 60, pause: float = 0.05) -> T:
+def eventually(check: Callable[[], T], seconds: float = 25, pause: float = 0.05) -> T:
     """Return what `check` returns once that is true; fail with its last answer after `seconds`.
 
-    A failed assertion or HTTP call in `check` counts as "not yet".
+    A failed assertion or HTTP call in `check` counts as "not yet". The time by default is shorter
+    than the operator's from one listing to the next, which would make up for a lost event.
     """
     deadline = time.monotonic() + seconds
     while True:

@@ -106,11 +106,12 @@ def scaled(kube: Target, namespace: str, name: str, spec: dict[str, Any]) -> Ite
 
 
 def assert_all_answered(load: Load, report: Callable[[str], None]) -> None:
-    """See that no request of the whole run failed, and that there were many."""
+    """See that no request of the whole run failed or was refused, and that there were many."""
     counts = load.end()
     report(
         f"{counts['answers']} answers, {counts['refused']} refused with 429, "
         f"{len(counts['faults'])} failed"
     )
     assert counts["faults"] == []
+    assert counts["refused"] == 0
     assert counts["answers"] > 50

@@ -46,10 +46,11 @@ def load(kube: Target, service: Scaled) -> Iterator[Load]:
         yield found
 
 
+@pytest.mark.parametrize("scaling", [SCALING, PROMETHEUS], ids=["keda", "prometheus"])
 def test_pods_follow_the_load_up_and_down_without_a_failed_request(
-    service: Scaled, load: Load, report: Callable[[str], None]
+    service: Scaled, load: Load, report: Callable[[str], None], scaling: dict[str, Any]
 ) -> None:
-    service.start(SCALING)
+    service.start(scaling)
 
     report(scale_up(service, load))
     service.wait_told("AtMaximum")

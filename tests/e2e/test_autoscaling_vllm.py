@@ -38,16 +38,17 @@ def load(kube: Target, service: Scaled) -> Iterator[Load]:
 def test_second_pod_of_vllm_takes_load(
     service: Scaled, load: Load, report: Callable[[str], None]
 ) -> None:
-    service.start({"maxReplicas": 2}, SECONDS)
+    scaling = {"maxReplicas": 2, "scaleDownStabilizationSeconds": SECONDS}
+    service.start(scaling, SECONDS)
     (old,) = service.pods()
 
     began = time.monotonic()
     load.clients(CLIENTS)
     eventually(lambda: service.replicas() == 2, "a second pod is wanted", 120)
     report(f"from load to a pod wanted {time.monotonic() - began:.1f} s")
-    # Two pods are wanted for five minutes at least.
     load.clients(1, pause_seconds=1)
     eventually(service.is_ready, "the second pod is ready", SECONDS)
+    assert service.replicas() == 2
     report(f"ready {time.monotonic() - began:.1f} s, with little load meanwhile")
     load.clients(CLIENTS)
     service.wait_new(old)

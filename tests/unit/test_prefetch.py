@@ -277,8 +277,14 @@ def test_latest_of_the_events_counts() -> None:
         {"note": "then", "metadata": created, "deprecatedLastTimestamp": "2026-11-23T01:00:01Z"},
     ]
 
-    assert refusal(events) == "last"
-    assert refusal([]) == ""
+    assert refusal(events, NOW) == "last"
+    assert refusal([], NOW) == ""
+
+
+def test_event_that_is_old_tells_nothing_of_now() -> None:
+    event = {"note": "old", "metadata": {"creationTimestamp": "2026-11-23T00:30:00Z"}}
+
+    assert refusal([event], NOW) == ""
 
 
 def test_job_that_was_ended_from_outside_says_how_to_go_on() -> None:

@@ -24,8 +24,10 @@ async def answering(text: str, status: int = 200) -> AsyncIterator[Downloads]:
     """Have a pod at hand that answers with this, and what asks it."""
 
     async def answer(request: web.BaseRequest) -> web.Response:
+        if request.path == "/elsewhere":
+            return web.Response(text=GOOD)
         assert request.path == "/progress"
-        headers = {"Location": "/progress"} if status == 302 else {}
+        headers = {"Location": "/elsewhere"} if status == 302 else {}
         return web.Response(text=text, status=status, headers=headers)
 
     runner = web.ServerRunner(web.Server(answer))
@@ -54,7 +56,7 @@ async def test_answer_is_kept_until_the_pod_is_asked_no_more() -> None:
         ("no JSON", 200),
         ('{"done_bytes": -1, "total_bytes": 2}', 200),
         ('{"done_bytes": 0, "total_bytes": 0}', 200),
-        (GOOD[:-1] + ", " * 2000 + "}", 200),
+        (GOOD[:-1] + " " * 2000 + "}", 200),
         ("", 302),
         ('{"done_bytes": 0, "total_bytes": 1' + "0" * 400 + "}", 200),
     ],

@@ -6,7 +6,7 @@ import pytest
 from builders import make_body, make_pod
 from rerank_operator import names
 from rerank_operator.api import Manifest
-from rerank_operator.errors import NotFound, Refused, Unavailable
+from rerank_operator.errors import NotFound, OperatorError, Refused, Unavailable
 from rerank_operator.names import Kind
 from rerank_operator.reconcile import ROOM_WAIT, Reconciler
 from rerank_operator.settings import Settings
@@ -736,7 +736,7 @@ async def test_job_that_gets_no_pod_is_asked_about_after_a_while() -> None:
         {
             "about": ("Job", "FailedCreate"),
             "note": note,
-            "metadata": {"creationTimestamp": "2026-11-23T01:00:00Z"},
+            "metadata": {"creationTimestamp": world.now.isoformat()},
         }
     ]
 
@@ -751,10 +751,13 @@ async def test_job_that_gets_no_pod_is_asked_about_after_a_while() -> None:
     assert world.condition()["message"].endswith(note)
 
 
-async def test_role_that_may_not_read_events_costs_no_more_than_their_words() -> None:
+@pytest.mark.parametrize("error", [Refused, NotFound, Unavailable])
+async def test_events_that_cannot_be_read_cost_no_more_than_their_words(
+    error: type[OperatorError],
+) -> None:
     world = World(cache={})
     await world.settle()
-    world.cluster.failures["events"] = Refused("events is forbidden")
+    world.cluster.failures["events"] = error("events")
     world.now += timedelta(seconds=6)
 
     settled = await world.reconciler.reconcile(KEY)

@@ -152,7 +152,7 @@ class RerankerServiceSpec(ApiModel):
     network_policy: Annotated[
         NetworkPolicy,
         Field(
-            description="Closes the pods to all but some callers, where the cluster's network "
+            description="Closes the servers to all but some callers, where the cluster's network "
             "enforces policies."
         ),
     ] = Field(default_factory=NetworkPolicy)

@@ -69,7 +69,7 @@ class Peer(ApiModel):
 
 
 class NetworkPolicy(ApiModel):
-    """Closes the pods to all but some callers, where the cluster's network enforces policies."""
+    """Closes the servers to all but some callers, where the cluster's network enforces policies."""
 
     enabled: Annotated[bool, Field(description="Have a NetworkPolicy.")] = False
     peers: Annotated[
