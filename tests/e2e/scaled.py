@@ -11,8 +11,9 @@ from lab.load import Load
 from lab.observe import children, eventually, ready, told
 from lab.target import Target
 
-# Each look of the HorizontalPodAutoscaler, of which the lab has one every 5 s, and a pod's start.
-SECONDS = 60
+# Each look of the HorizontalPodAutoscaler, of which the lab has one every 5 s, and a pod's start,
+# on a machine that has other work.
+SECONDS = 120
 # Long enough for pods to go, if no data were taken for no work: see STABILIZATION_SECONDS.
 HOLD_SECONDS = 20
 STABILIZATION_SECONDS = 10
