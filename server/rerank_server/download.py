@@ -18,8 +18,9 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from socketserver import BaseRequestHandler, TCPServer
+from socketserver import ThreadingTCPServer
 from types import FrameType
 from typing import NoReturn
 
@@ -43,7 +44,7 @@ log = logging.getLogger("rerank_server.download")
 
 PROGRESS_SECONDS = 10.0
 PROGRESS_PATH = "/progress"
-# For a caller to say what it wants: one is answered at a time.
+# For each piece of what a caller says.
 REQUEST_SECONDS = 2.0
 # The library waits 10 s for each piece of an answer. What still does not grow for so long hangs.
 STALL_SECONDS = 300.0
@@ -238,25 +239,23 @@ def _watched(blobs: Path, files: Mapping[str, int], settings: Settings) -> Itera
 def _told(blobs: Path, files: Mapping[str, int], settings: Settings) -> Iterator[None]:
     """Answer whoever asks how far it is, while the block runs."""
 
-    class Handler(BaseRequestHandler):
-        """By hand: http.server waits for ever for a caller that sends a byte now and then, and the
-        end of the download would wait for it."""
+    class Handler(BaseHTTPRequestHandler):
+        timeout = REQUEST_SECONDS
 
-        def handle(self) -> None:
-            self.request.settimeout(REQUEST_SECONDS)
-            head = self.request.recv(2**16)
-            status, body = "404 Not Found", ""
-            if head.startswith(f"GET {PROGRESS_PATH} HTTP/1.".encode()):
-                done = sum(size for _, size, _ in _seen(blobs, files))
-                status = "200 OK"
-                body = json.dumps({"done_bytes": done, "total_bytes": sum(files.values())})
-            lines = [
-                f"HTTP/1.1 {status}",
-                "Content-Type: application/json",
-                f"Content-Length: {len(body)}",
-                "Connection: close",
-            ]
-            self.request.sendall("\r\n".join([*lines, "", body]).encode())
+        def do_GET(self) -> None:
+            if self.path != PROGRESS_PATH:
+                self.send_error(404)
+                return
+            done = sum(size for _, size, _ in _seen(blobs, files))
+            body = json.dumps({"done_bytes": done, "total_bytes": sum(files.values())}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Say nothing: it is asked every few seconds."""
 
     try:
         server = Listener((settings.host, settings.port), Handler)
@@ -273,10 +272,14 @@ def _told(blobs: Path, files: Mapping[str, int], settings: Settings) -> Iterator
             server.shutdown()
 
 
-class Listener(TCPServer):
-    """Takes a port that a download just before has left."""
+class Listener(ThreadingTCPServer):
+    """Takes a port that a download just before has left, and waits for no caller.
+
+    Not http.server's own, which looks up its name, for as long as that takes.
+    """
 
     allow_reuse_address = True
+    daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing: whoever asked has gone, or was too slow."""

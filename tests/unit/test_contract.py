@@ -15,7 +15,7 @@ from rerank_operator.observed import Observed
 from rerank_operator.resources.deployment import build_deployment
 from rerank_operator.resources.environment import environment
 from rerank_operator.settings import Settings
-from rerank_server import settings
+from rerank_server import download, settings
 from rerank_server.app import create_app
 from rerank_server.families import FAMILIES
 from rerank_server.metrics import Metrics
@@ -177,3 +177,7 @@ def test_probes_ask_for_paths_that_the_server_has() -> None:
     }
 
     assert asked <= {getattr(route, "path", None) for route in app.routes}
+
+
+def test_download_answers_where_the_operator_asks() -> None:
+    assert names.PROGRESS_PATH == download.PROGRESS_PATH
