@@ -17,7 +17,7 @@ OWNER_UID_ANNOTATION = f"{GROUP}/owner-uid"
 
 # On Jobs that download a model, and their pods: which one, from where, to which volume.
 DOWNLOAD_LABEL = f"{GROUP}/download"
-# On all pods that mount a volume, and on no other: which claim of the namespace, as `volume(name)`.
+# On all pods whose cache is a volume, and on no other: which claim, as `volume(name)`.
 VOLUME_LABEL = f"{GROUP}/volume"
 
 HTTP_PORT = 8080

@@ -62,8 +62,8 @@ def build_claim(reranker: RerankerService, observed: Manifest | None) -> Manifes
     """Return our claim; None where none is asked for.
 
     What cannot be changed in the `observed` one is taken from there: its class, its access modes,
-    and its size when that is larger. One of ours that `existingClaim` names is the user's from then
-    on: it is built as it is, once, to be without an owner.
+    and its size when that is larger. One of ours is the user's for as long as
+    `existingClaim` names it: it is built as it is, once, to be without an owner.
     """
     cache = reranker.spec.cache
     if cache is None:
@@ -172,7 +172,7 @@ def build_affinity(reranker: RerankerService, found: Found | None) -> Manifest |
     """Return the affinity of the pods: the user's, and one node where the volume takes only one.
 
     A volume that is ReadWriteOnce can be attached to one node; a pod on another waits for ever.
-    The term counts the pods that mount this claim, of whatever service, and no others: one that
+    The term counts the pods whose cache it is, of whatever service, and no others: one that
     was there before the volume does not hold it to its own node. The first is free to go anywhere.
 
     Source: Kubernetes documentation, "Inter-pod affinity and anti-affinity": a pod whose own labels
