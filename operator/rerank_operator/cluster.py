@@ -1,5 +1,6 @@
 """The only module that talks to the API server: get, list, apply, delete, lease."""
 
+import json
 import math
 import os
 import time
@@ -11,12 +12,10 @@ from typing import Any
 import aiohttp
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
-from kubernetes.aio.client.exceptions import ApiException
-from kubernetes.aio.dynamic import DynamicClient
 
 from rerank_operator import __version__
 from rerank_operator.api import Manifest
-from rerank_operator.errors import NotFound, Refused, Unavailable
+from rerank_operator.errors import NotFound, OperatorError, Refused, Unavailable
 from rerank_operator.metrics import NO_ANSWER, Metrics
 from rerank_operator.names import EVENTS, FIELD_MANAGER, LEASES, OWNER_LABEL, RERANKERS, Kind
 
@@ -27,9 +26,12 @@ CONNECT_SECONDS = 5.0
 LEAST_WRITE_SECONDS = 1.0
 # Parsed objects take several times the space of what is kept of them.
 PAGE_SIZE = 100
+_JSON = "application/json"
 _APPLY = "application/apply-patch+yaml"
+# The revision of an empty etcd: no object has it, so what is to have it can only be made.
+_NO_VERSION = "1"
 # Not a verdict on the object: conflict, expired, overload, and authentication that is renewed.
-_PASSING = {401, 408, 409, 410, 429}
+_PASSING = {401, 408, 410, 429}
 
 
 class Fence:
@@ -72,14 +74,14 @@ def open_fence() -> Fence:
 class Cluster:
     """Calls with a time limit, whose failures are the ones in `errors`."""
 
-    def __init__(self, client: DynamicClient, fence: Fence | None = None) -> None:
+    def __init__(self, client: ApiClient, fence: Fence | None = None) -> None:
         self._client = client
         self._fence = fence or open_fence()
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return an object, or None if there is none."""
         try:
-            return await self._request("get", f"{api_path(kind, namespace)}/{name}")
+            return await self._request("GET", f"{api_path(kind, namespace)}/{name}")
         except NotFound:
             return None
 
@@ -93,13 +95,12 @@ class Cluster:
         for scope in scopes:
             token: str | None = None
             while True:
-                page = await self._request(
-                    "get",
-                    api_path(kind, scope),
-                    label_selector=OWNER_LABEL if kind != RERANKERS else None,
-                    limit=PAGE_SIZE,
-                    _continue=token,
-                )
+                query = {"limit": str(PAGE_SIZE)}
+                if kind != RERANKERS:
+                    query["labelSelector"] = OWNER_LABEL
+                if token:
+                    query["continue"] = token
+                page = await self._request("GET", api_path(kind, scope), query=query)
                 # Items of a list come without the two.
                 known = {"apiVersion": kind.api_version, "kind": kind.name}
                 items = [item | known for item in page["items"]]
@@ -110,7 +111,21 @@ class Cluster:
 
     async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Write the full intent for one object and return the object as it is then."""
-        return await self._apply(kind, manifest, "")
+        return await self._apply(kind, manifest)
+
+    async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest | None:
+        """Write the full intent for an object that is not there.
+
+        Return None, and change nothing, if there is one of that name, whosever it is.
+
+        Source: k8s.io/apiserver/pkg/registry/generic/registry, `Store.Update`: an apply may create
+        whatever version it names, and changes an object only in that version.
+        """
+        metadata = manifest["metadata"] | {"resourceVersion": _NO_VERSION}
+        try:
+            return await self._apply(kind, manifest | {"metadata": metadata})
+        except _Conflict:
+            return None
 
     async def apply_status(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Write a whole status and return the object as it is then.
@@ -122,19 +137,17 @@ class Cluster:
 
     async def create(self, kind: Kind, manifest: Manifest) -> None:
         """Create an object that is only ever added: an Event."""
-        await self._write("post", api_path(kind, manifest["metadata"]["namespace"]), body=manifest)
+        path = api_path(kind, manifest["metadata"]["namespace"])
+        await self._write("POST", path, manifest)
 
     async def delete(self, kind: Kind, manifest: Manifest) -> None:
         """Delete this very object, not one that has taken its name since."""
         metadata = manifest["metadata"]
         try:
             await self._write(
-                "delete",
+                "DELETE",
                 f"{api_path(kind, metadata['namespace'])}/{metadata['name']}",
-                body={
-                    "propagationPolicy": "Background",
-                    "preconditions": {"uid": metadata["uid"]},
-                },
+                {"propagationPolicy": "Background", "preconditions": {"uid": metadata["uid"]}},
             )
         except NotFound:
             return
@@ -142,18 +155,19 @@ class Cluster:
     async def events(self, manifest: Manifest, reason: str) -> list[Manifest]:
         """Return the Events of one reason on this very object."""
         metadata = manifest["metadata"]
-        answer = await self._request(
-            "get",
-            api_path(EVENTS, metadata["namespace"]),
-            field_selector=f"regarding.uid={metadata['uid']},reason={reason}",
-            limit=PAGE_SIZE,
-        )
+        query = {
+            "fieldSelector": f"regarding.uid={metadata['uid']},reason={reason}",
+            "limit": str(PAGE_SIZE),
+        }
+        answer = await self._request("GET", api_path(EVENTS, metadata["namespace"]), query=query)
         return list(answer["items"])
 
     async def read_lease(self, namespace: str, name: str, seconds: float) -> Manifest | None:
         """Return a Lease, or None if there is none."""
         try:
-            return await self._request("get", f"{api_path(LEASES, namespace)}/{name}", seconds)
+            return await self._request(
+                "GET", f"{api_path(LEASES, namespace)}/{name}", seconds=seconds
+            )
         except NotFound:
             return None
 
@@ -168,8 +182,8 @@ class Cluster:
         metadata = lease["metadata"]
         path = api_path(LEASES, metadata["namespace"])
         if "resourceVersion" not in metadata:
-            return await self._request("post", path, seconds, body=lease)
-        return await self._request("put", f"{path}/{metadata['name']}", seconds, body=lease)
+            return await self._request("POST", path, lease, seconds)
+        return await self._request("PUT", f"{path}/{metadata['name']}", lease, seconds)
 
     async def read(self, path: str, label_selector: str | None = None) -> Manifest:
         """Return what is at an API path.
@@ -177,36 +191,43 @@ class Cluster:
         Raises:
             NotFound: nothing is.
         """
-        return await self._request("get", path, label_selector=label_selector)
+        query = {"labelSelector": label_selector} if label_selector else {}
+        return await self._request("GET", path, query=query)
 
     async def review(self, kind: Kind, spec: Mapping[str, Any]) -> Manifest:
         """Have the API server answer a question about ourselves; return the answer's `status`."""
         body = {"apiVersion": kind.api_version, "kind": kind.name, "spec": spec}
-        status: Manifest = (await self._request("post", api_path(kind, None), body=body))["status"]
+        status: Manifest = (await self._request("POST", api_path(kind, None), body))["status"]
         return status
 
     async def answers(self, seconds: float) -> bool:
         """Tell whether the API server says anything at all."""
         try:
-            await self._request("get", "/version", seconds)
+            await self._request("GET", "/version", seconds=seconds)
         except Unavailable:
             return False
         except Refused:
             return True
         return True
 
-    async def _apply(self, kind: Kind, manifest: Manifest, subresource: str) -> Manifest:
+    async def _apply(self, kind: Kind, manifest: Manifest, subresource: str = "") -> Manifest:
         metadata = manifest["metadata"]
         return await self._write(
-            "patch",
+            "PATCH",
             f"{api_path(kind, metadata['namespace'])}/{metadata['name']}{subresource}",
-            body=manifest,
-            content_type=_APPLY,
-            field_manager=FIELD_MANAGER,
-            force_conflicts=True,
+            manifest,
+            {"fieldManager": FIELD_MANAGER, "force": "true"},
+            _APPLY,
         )
 
-    async def _write(self, method: str, path: str, **arguments: Any) -> Manifest:
+    async def _write(
+        self,
+        method: str,
+        path: str,
+        body: Manifest,
+        query: Mapping[str, str] = {},
+        content_type: str = _JSON,
+    ) -> Manifest:
         """Write within the time that the fence leaves.
 
         The API server is told the limit too: it would otherwise go on with a write whose sender
@@ -215,34 +236,62 @@ class Cluster:
         seconds = min(CALL_SECONDS, self._fence.seconds())
         if not seconds:
             raise Unavailable(f"{method} {path}: held back, the Lease was not renewed in time")
-        limit = [("timeout", f"{int(seconds)}s")]
-        return await self._request(method, path, seconds, query_params=limit, **arguments)
+        limited = {"timeout": f"{int(seconds)}s", **query}
+        return await self._request(method, path, body, seconds, limited, content_type)
 
     async def _request(
-        self, method: str, path: str, seconds: float = CALL_SECONDS, **arguments: Any
+        self,
+        method: str,
+        path: str,
+        body: Manifest | None = None,
+        seconds: float = CALL_SECONDS,
+        query: Mapping[str, str] = {},
+        content_type: str = _JSON,
     ) -> Manifest:
         timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, CONNECT_SECONDS))
         try:
-            response = await self._client.request(
-                method, path, serialize=False, _request_timeout=timeout, **arguments
+            _, url, headers, *_ = await self._client.param_serialize(
+                method,
+                path,
+                query_params=list(query.items()),
+                header_params={"Accept": _JSON, "Content-Type": content_type},
+                auth_settings=["BearerToken"],
             )
-            answer: Manifest = await response.json()
-        except ApiException as error:
-            raise _translated(error, f"{method} {path}") from error
+            # `param_serialize` would copy the body first.
+            response = await self._client.call_api(
+                method, url, headers, body, _request_timeout=timeout
+            )
+            text = await response.read()
+            if 200 <= response.status < 300:
+                answer: Manifest = json.loads(text)
+                return answer
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             # ValueError: half an answer, or that of a proxy, is no JSON.
             raise Unavailable(f"{method} {path}: {type(error).__name__}: {error}") from error
-        return answer
+        raise _failure(response.status, _message(text) or str(response.reason), f"{method} {path}")
 
 
-def _translated(error: ApiException, request: str) -> Exception:
-    message = error.summary() if hasattr(error, "summary") else str(error)
-    if error.status == 404:
+class _Conflict(Unavailable):
+    """The object is not, or no longer, in the version that the request is about."""
+
+
+def _failure(status: int, message: str, request: str) -> OperatorError:
+    if status == 404:
         return NotFound(message)
+    if status == 409:
+        return _Conflict(f"{request}: {status}: {message}")
     # 500 is mostly about the object: a webhook is silent, no address is left for a Service.
-    if error.status in _PASSING or error.status > 500:
-        return Unavailable(f"{request}: {error.status}: {message}")
+    if status in _PASSING or status > 500:
+        return Unavailable(f"{request}: {status}: {message}")
     return Refused(message)
+
+
+def _message(text: bytes) -> str:
+    """Return what a refusal says: a Status in JSON, but for some that are plain text."""
+    try:
+        return str(json.loads(text)["message"])
+    except (ValueError, LookupError, TypeError):
+        return text.decode(errors="replace").strip()
 
 
 def api_path(kind: Kind, namespace: str | None) -> str:
@@ -301,4 +350,4 @@ async def connect(
         raise Unavailable(f"no way to an API server: {error}; set KUBECONFIG") from error
     async with ApiClient(configuration) as client:
         client.user_agent = user_agent(identity)
-        yield Cluster(DynamicClient(client), fence)
+        yield Cluster(client, fence)

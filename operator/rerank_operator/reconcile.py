@@ -38,6 +38,9 @@ class Cluster(Protocol):
 
     async def apply(self, kind: Kind, manifest: Manifest) -> Manifest: ...
 
+    async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest | None:
+        """Returns None, and changes nothing, where an object of that name is."""
+
     async def apply_status(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Raises `NotFound` as well: unlike `apply` this creates nothing."""
 
@@ -226,11 +229,14 @@ class Reconciler:
         if observed is None or (unwatched and not is_ours(observed, reranker)):
             # No watch shows an object without our label, and a forced apply would take it over;
             # nor that one of a kind without a watch went with an earlier service of the name.
+            if (created := await self._cluster.apply_new(kind, manifest)) is not None:
+                self._store.put(created)
+                log.info("child created", extra=_about(key, child=_title(manifest)))
+                return True
             observed = await self._cluster.get(kind, namespace, name)
         if observed is None:
-            self._store.put(await self._cluster.apply(kind, manifest))
-            log.info("child created", extra=_about(key, child=_title(manifest)))
-            return True
+            # It went in between.
+            return False
         if not is_ours(observed, reranker):
             raise _Conflict(
                 f"{_title(manifest)} exists and does not belong to this RerankerService: "

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from rerank_operator.names import CHILD_KINDS, EVENTS, LEASES, OPTIONAL_KINDS, PODS, RERANKERS, Kind
 
 READ = ("list", "watch")
-# `create` because an apply may create, `get` because nothing foreign may be taken over by one.
+# `create` because an apply may create, `get` for what has the name of one that is to be created.
 KEEP = ("get", *READ, "create", "patch", "delete")
 KEEP_UNWATCHED = tuple(verb for verb in KEEP if verb != "watch")
 

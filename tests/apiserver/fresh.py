@@ -65,6 +65,12 @@ class _DryRun:
     async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
         return self._apply(kind, manifest, "")
 
+    async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest | None:
+        there = await self.get(
+            kind, manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+        )
+        return None if there else await self.apply(kind, manifest)
+
     async def apply_status(self, kind: Kind, manifest: Manifest) -> Manifest:
         return self._apply(kind, manifest, "/status")
 

@@ -160,31 +160,48 @@ def containers(deployment: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-FOREIGN = {
-    "apiVersion": "v1",
-    "kind": "Service",
-    "metadata": {"name": "demo"},
-    "spec": {"ports": [{"port": 1234}]},
+FOREIGN: dict[str, tuple[str, dict[str, Any]]] = {
+    "ServiceAccount": ("v1", {}),
+    "Service": ("v1", {"spec": {"ports": [{"port": 1234}]}}),
+    "Deployment": (
+        "apps/v1",
+        {
+            "spec": {
+                "selector": {"matchLabels": {"a": "b"}},
+                "template": {
+                    "metadata": {"labels": {"a": "b"}},
+                    "spec": {"containers": [{"name": "server", "image": "theirs"}]},
+                },
+            }
+        },
+    ),
+    "PodDisruptionBudget": ("policy/v1", {"spec": {"maxUnavailable": 1}}),
+    "NetworkPolicy": ("networking.k8s.io/v1", {"spec": {"podSelector": {}}}),
 }
 
 
-def test_foreign_object_of_our_name_is_reported_and_never_touched(
-    demo: Objects, plane: ControlPlane
-) -> None:
-    plane.apply(yaml.safe_dump(FOREIGN), demo.namespace)
-    before = demo.child("Service")
+def make_foreign(demo: Objects, kind: str) -> dict[str, Any]:
+    """Make somebody else's object under the name of a child of ours, and return it."""
+    version, content = FOREIGN[kind]
+    body = {"apiVersion": version, "kind": kind, "metadata": {"name": "demo"}, **content}
+    demo.plane.apply(yaml.safe_dump(body), demo.namespace)
+    return demo.child(kind)
 
-    demo.create()
+
+@pytest.mark.parametrize("kind", CHILDREN)
+def test_foreign_object_of_our_name_is_reported_and_never_touched(demo: Objects, kind: str) -> None:
+    before = make_foreign(demo, kind)
+
+    demo.create(**ALL)
 
     assert demo.condition()["reason"] == "NameConflict"
-    assert "Service demo" in demo.condition()["message"]
-    assert demo.get()["status"]["url"] == ""
-    assert demo.child("Service") == before
-    assert "patch services/demo" not in demo.writes()
+    assert f"{kind} demo" in demo.condition()["message"]
+    assert (demo.get()["status"]["url"] == "") == (kind == "Service")
+    assert demo.child(kind) == before
 
 
 def test_foreign_object_that_goes_makes_room(demo: Objects, plane: ControlPlane) -> None:
-    plane.apply(yaml.safe_dump(FOREIGN), demo.namespace)
+    make_foreign(demo, "Service")
     demo.create()
 
     plane.delete(demo.children["Service"])

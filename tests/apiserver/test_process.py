@@ -9,7 +9,7 @@ from apiserver.controlplane import OPERATOR_USER, ControlPlane, eventually
 from apiserver.objects import Objects
 from apiserver.operator_process import OperatorProcess
 from builders import make_body
-from rerank_operator.names import CHILD_KINDS
+from rerank_operator.names import CHILD_KINDS, OPTIONAL_KINDS, OWNER_LABEL
 from rerank_operator.rights import Right, lease_rights, rights
 
 ROLES = "/apis/rbac.authorization.k8s.io/v1"
@@ -27,11 +27,20 @@ def test_roles_grant_what_is_used_and_nothing_else(demo: Objects, plane: Control
         autoscaling={"type": "hpa", "maxReplicas": 4},
     )
     eventually(lambda: demo.child("Job"))
+    for name in ("Job", "PersistentVolumeClaim", "Service", "ServiceAccount"):
+        lose_label(demo, name)
     # It gets no pod, and the operator asks why.
     eventually(lambda: Right("events.k8s.io", "events", "list") in used(), 30)
     demo.finish_download()
     # There is one autoscaler at a time.
     eventually(lambda: all(demo.child(kind) for kind in demo.children.keys() - {"ScaledObject"}))
+    for name in (
+        "Deployment",
+        "HorizontalPodAutoscaler",
+        "NetworkPolicy",
+        "PodDisruptionBudget",
+    ):
+        lose_label(demo, name)
     demo.report_pods(conditions=[{"type": "ReplicaFailure", "status": "True", "message": "no"}])
     # Children that are no longer wanted may be of any kind: deleting them is a right as well.
     for kind in CHILD_KINDS:
@@ -40,6 +49,13 @@ def test_roles_grant_what_is_used_and_nothing_else(demo: Objects, plane: Control
     # What is not watched is not seen either, unless it was there for us.
     plane.patch(demo.path, {"spec": {"autoscaling": {"type": "keda"}}})
     eventually(lambda: demo.child("ScaledObject"))
+    other = Objects(plane, demo.namespace, "other")
+    for kind in OPTIONAL_KINDS:
+        child = demo.child(kind.name)
+        foreign = {key: child[key] for key in ("apiVersion", "kind", "spec")}
+        path = other.children[kind.name].rpartition("/")[0]
+        plane.http.post(path, json=foreign | {"metadata": {"name": "other"}}).raise_for_status()
+    other.create(monitoring={"podMonitor": True}, autoscaling={"type": "keda", "maxReplicas": 4})
     plane.patch(demo.path, {"spec": {"monitoring": {"podMonitor": False}, "autoscaling": None}})
     eventually(lambda: not demo.child("PodMonitor") and not demo.child("ScaledObject"))
 
@@ -48,6 +64,14 @@ def test_roles_grant_what_is_used_and_nothing_else(demo: Objects, plane: Control
     eventually(lambda: used() == everywhere | of_lease)
     assert everywhere == set(rights())
     assert of_lease == set(lease_rights())
+
+
+def lose_label(demo: Objects, kind: str) -> None:
+    """Take from a child the label that it is watched by: it is looked at, and put back."""
+    child = demo.child(kind)
+    path = f"{demo.children[kind].rpartition('/')[0]}/{child['metadata']['name']}"
+    demo.plane.patch(path, {"metadata": {"labels": {OWNER_LABEL: None}}})
+    eventually(lambda: OWNER_LABEL in demo.plane.get(path)["metadata"]["labels"])
 
 
 def granted(plane: ControlPlane, path: str) -> set[Right]:

@@ -1,29 +1,48 @@
 import json
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from kubernetes.aio.client.exceptions import ApiException
-from kubernetes.aio.dynamic import DynamicClient
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client.rest import RESTClientObject
 
 from rerank_operator.cluster import LEAST_WRITE_SECONDS, Cluster, Fence
 from rerank_operator.errors import NotFound, Refused, Unavailable
 from rerank_operator.names import DEPLOYMENTS, RERANKERS, SERVICES
 
 
-class Client(DynamicClient):
-    """Notes path, time limits and parameters of each request, and fails with one status."""
+class Answer:
+    """A refusal in the API server's form."""
+
+    reason = "Because"
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+    async def read(self) -> bytes:
+        return json.dumps({"message": "no"}).encode()
+
+
+class Server(RESTClientObject):
+    """Notes path and time limits of each request, and answers all with one status."""
 
     def __init__(self, status: int) -> None:
         self.status = status
         self.paths: list[str] = []
-        self.limits: list[tuple[float, object]] = []
+        self.limits: list[tuple[float, list[str]]] = []
 
-    async def request(self, method: str, path: str, **arguments: Any) -> object:
-        self.paths.append(f"{method} {path}")
-        timeout = arguments["_request_timeout"]
-        self.limits.append((timeout.total, arguments.get("query_params")))
-        error = ApiException(status=self.status, body=json.dumps({"message": "no"}))
-        raise error
+    async def request(self, method: str, url: str, *_: object, **arguments: Any) -> Answer:
+        parts = urlsplit(url)
+        self.paths.append(f"{method} {parts.path}")
+        limit = parse_qs(parts.query).get("timeout", [])
+        self.limits.append((arguments["_request_timeout"].total, limit))
+        return Answer(self.status)
+
+
+def make_cluster(server: Server, fence: Fence | None = None) -> Cluster:
+    client = ApiClient(Configuration(host="http://api"))
+    client.rest_client = server
+    return Cluster(client, fence)
 
 
 MANIFEST = {"metadata": {"name": "demo", "namespace": "search", "uid": "x"}}
@@ -49,29 +68,35 @@ async def test_answer_becomes_what_a_pass_tells_apart(
     status: int, failure: type[Exception]
 ) -> None:
     with pytest.raises(failure):
-        await Cluster(Client(status)).apply(SERVICES, MANIFEST)
+        await make_cluster(Server(status)).apply(SERVICES, MANIFEST)
 
 
 async def test_absent_object_is_none_and_needs_no_deleting() -> None:
-    cluster = Cluster(Client(404))
+    cluster = make_cluster(Server(404))
 
     assert await cluster.get(SERVICES, "search", "demo") is None
     await cluster.delete(SERVICES, MANIFEST)
 
 
+async def test_object_that_is_there_already_is_not_new() -> None:
+    cluster = make_cluster(Server(409))
+
+    assert await cluster.apply_new(SERVICES, MANIFEST) is None
+
+
 async def test_paths_are_those_of_core_and_named_groups() -> None:
-    client = Client(404)
-    cluster = Cluster(client)
+    server = Server(404)
+    cluster = make_cluster(server)
 
     await cluster.get(SERVICES, "search", "demo")
     await cluster.get(DEPLOYMENTS, "search", "demo")
     with pytest.raises(NotFound):
         await cluster.apply_status(RERANKERS, MANIFEST)
 
-    assert client.paths == [
-        "get /api/v1/namespaces/search/services/demo",
-        "get /apis/apps/v1/namespaces/search/deployments/demo",
-        "patch /apis/rerank.dev/v1alpha1/namespaces/search/rerankerservices/demo/status",
+    assert server.paths == [
+        "GET /api/v1/namespaces/search/services/demo",
+        "GET /apis/apps/v1/namespaces/search/deployments/demo",
+        "PATCH /apis/rerank.dev/v1alpha1/namespaces/search/rerankerservices/demo/status",
     ]
 
 
@@ -85,8 +110,8 @@ class Clock:
 
 
 async def test_fence_that_was_never_moved_lets_nothing_but_reading_through() -> None:
-    client = Client(404)
-    cluster = Cluster(client, Fence())
+    server = Server(404)
+    cluster = make_cluster(server, Fence())
 
     for write in (
         cluster.apply(SERVICES, MANIFEST),
@@ -97,19 +122,19 @@ async def test_fence_that_was_never_moved_lets_nothing_but_reading_through() -> 
             await write
     await cluster.get(SERVICES, "search", "demo")
 
-    assert client.paths == ["get /api/v1/namespaces/search/services/demo"]
+    assert server.paths == ["GET /api/v1/namespaces/search/services/demo"]
 
 
 async def test_write_gets_no_more_time_than_the_fence_leaves_on_either_side() -> None:
     clock = Clock()
     fence = Fence(clock)
-    client = Client(404)
+    server = Server(404)
     fence.move(begin_before=110, end_before=114)
 
     clock.now = 109.5
-    await Cluster(client, fence).delete(SERVICES, MANIFEST)
+    await make_cluster(server, fence).delete(SERVICES, MANIFEST)
 
-    assert client.limits == [(4.5, [("timeout", "4s")])]
+    assert server.limits == [(4.5, ["4s"])]
 
 
 def test_fence_shuts_by_itself_and_at_once_when_told() -> None:
@@ -130,8 +155,8 @@ def test_fence_shuts_by_itself_and_at_once_when_told() -> None:
 
 
 async def test_lease_is_created_or_replaced_in_the_version_that_was_read() -> None:
-    client = Client(409)
-    cluster = Cluster(client, Fence())
+    server = Server(409)
+    cluster = make_cluster(server, Fence())
     lease = {"metadata": {"name": "operator", "namespace": "rerank-system"}}
     read = {"metadata": lease["metadata"] | {"resourceVersion": "5"}}
 
@@ -139,8 +164,8 @@ async def test_lease_is_created_or_replaced_in_the_version_that_was_read() -> No
         with pytest.raises(Unavailable):
             await cluster.write_lease(manifest, seconds=3)
 
-    assert client.paths == [
-        "post /apis/coordination.k8s.io/v1/namespaces/rerank-system/leases",
-        "put /apis/coordination.k8s.io/v1/namespaces/rerank-system/leases/operator",
+    assert server.paths == [
+        "POST /apis/coordination.k8s.io/v1/namespaces/rerank-system/leases",
+        "PUT /apis/coordination.k8s.io/v1/namespaces/rerank-system/leases/operator",
     ]
-    assert client.limits == [(3, None), (3, None)]
+    assert server.limits == [(3, []), (3, [])]
