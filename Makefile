@@ -84,7 +84,7 @@ lock: .venv/done ## Compile the requirements files anew, with the latest version
 	$(LOCK) --group plots -o requirements/plots.txt
 
 serve: .venv-vllm/done ## The server alone with the small model, on 127.0.0.1:8080 (PORT=)
-	.venv-vllm/bin/rerank-server --model models/tiny-reranker --dtype float32 --port $(PORT)
+	.venv-vllm/bin/rerank-server --model models/tiny-reranker --dtype float32 --port $(PORT) --ui true
 
 # The small reranker. Training wants a GPU and a torch with triton: TRAIN_PYTHON= names its Python.
 # Measured: 2 min for the data on 2 cores, then 17 min on an H200 with 16 cores.
