@@ -7,7 +7,7 @@ RUN_LAB := PYTHONPATH=tests $(BIN)/python -m lab
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-down test check test-server test-clients test-vllm test-apiserver test-lab test-e2e bench-server bench-gpu bench-operator sim-autoscaling format \
+.PHONY: help demo demo-down test check test-server test-browser test-clients test-vllm test-apiserver test-lab test-e2e bench-server bench-gpu bench-operator sim-autoscaling format \
 	generate lock serve lab-up lab-down lab-build lab-gpus lab-keda keda-build packages \
 	model model-short clean
 
@@ -20,7 +20,7 @@ demo: .venv/done packages ## The main job, end to end, on a real cluster on this
 demo-down: .venv/done ## End the demo's cluster (LAB=existing: only remove the demo from it)
 	PYTHONPATH=tests $(BIN)/python -m lab.demo down
 
-test: lab-down lab-build keda-build check test-server test-clients test-apiserver test-vllm test-lab test-e2e ## Every test (needs root; ends a running lab)
+test: lab-down lab-build keda-build check test-server test-browser test-clients test-apiserver test-vllm test-lab test-e2e ## Every test (needs root; ends a running lab)
 
 check: .venv/done ## Format, lint, types, import layers, unit tests; under a minute
 	$(BIN)/ruff format --check .
@@ -31,6 +31,10 @@ check: .venv/done ## Format, lint, types, import layers, unit tests; under a min
 
 test-server: .venv/done ## The server's HTTP contract, with a small in-process engine
 	$(BIN)/pytest -q -m "not vllm" tests/server
+
+test-browser: .venv/done ## The page at /ui in Debian's chromium, which it installs; pictures in build/
+	$(RUN_LAB) packages --browser
+	$(BIN)/pytest -q tests/browser
 
 # Warnings in there are about the libraries' own code.
 test-clients: .venv/done .venv-clients/done ## The server with the clients of LiteLLM, Cohere, LangChain and others
@@ -84,7 +88,7 @@ lock: .venv/done ## Compile the requirements files anew, with the latest version
 	$(LOCK) --group plots -o requirements/plots.txt
 
 serve: .venv-vllm/done ## The server alone with the small model, on 127.0.0.1:8080 (PORT=)
-	.venv-vllm/bin/rerank-server --model models/tiny-reranker --dtype float32 --port $(PORT)
+	.venv-vllm/bin/rerank-server --model models/tiny-reranker --dtype float32 --port $(PORT) --ui true
 
 # The small reranker. Training wants a GPU and a torch with triton: TRAIN_PYTHON= names its Python.
 # Measured: 2 min for the data on 2 cores, then 17 min on an H200 with 16 cores.

@@ -321,6 +321,7 @@ FIELDS: dict[str, Change] = {
     "auth.tokenSecretRef": Change(
         {"name": "api", "key": "k"}, secret("RERANK_API_TOKEN", "api", "k")
     ),
+    "ui.enabled": Change(True, variable("RERANK_UI", "true")),
     "networkPolicy.enabled": Change(True, {"NetworkPolicy": PRESENT}),
     "networkPolicy.from": Change(
         [

@@ -11,14 +11,14 @@ from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from rerank_server import __version__
+from rerank_server import __version__, ui
 from rerank_server.admission import Arriving
 from rerank_server.answers import failure
 from rerank_server.dialects import ROUTES, About, read
@@ -176,6 +176,16 @@ def create_app(pipeline: Pipeline, metrics: Metrics, settings: Settings) -> Fast
     async def prometheus() -> Response:
         """Return all metrics in the Prometheus text format."""
         return PlainTextResponse(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    if settings.ui:
+        page = ui.read_page(guarded=bool(settings.tokens))
+        page_headers = {"Content-Security-Policy": ui.security_policy(page)}
+
+        # For people: as /docs, it is no part of the description.
+        @app.get(ui.PATH, include_in_schema=False)
+        async def show_page() -> Response:
+            """Return the page on which people can try the service."""
+            return HTMLResponse(page, headers=page_headers)
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

@@ -19,6 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from rerank_server import ui
 from rerank_server.answers import failure
 from rerank_server.dialects import ROUTES
 from rerank_server.logs import log_refusal, request_id
@@ -33,7 +34,8 @@ RATE_LIMITED = (429, "rate_limited")
 REFUSALS = (UNAUTHORIZED, RATE_LIMITED)
 
 # For Kubernetes and Prometheus, which come without a token, often, and each time on a new
-# connection. Everything else is guarded, routes still to be written among them.
+# connection. Everything else is guarded, routes still to be written among them; but not the page
+# where there is one, on which a token is given.
 OPEN_PATHS = frozenset({"/health", "/ready", "/metrics"})
 
 REQUEST_ID_HEADER = "x-request-id"
@@ -120,6 +122,7 @@ class Gate:
     def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
+        self._open_paths = OPEN_PATHS | ({ui.PATH} if settings.ui else set())
         per_minute = settings.requests_per_minute_per_client
         self._rates = Rates(per_minute) if per_minute else None
         # Of one length, so that comparing takes the same time whatever is sent.
@@ -163,7 +166,7 @@ class Gate:
             await failure(500, "internal_error", "internal error")(scope, receive, answer)
 
     def _refusal(self, scope: Scope) -> Refusal | None:
-        if scope["path"] in OPEN_PATHS:
+        if scope["path"] in self._open_paths:
             return None
         if self._rates is not None and (
             seconds := self._rates.take(client_of(scope), time.monotonic())

@@ -202,7 +202,7 @@ class Settings(BaseSettings):
         AfterValidator(lambda secret: secret and _token(secret)),
         Field(
             description="Token that requests must bring as Authorization: Bearer, except to "
-            "/health, /ready and /metrics; of several, one per line, any will do. Unset: none "
+            "/health, /ready, /metrics and /ui; of several, one per line, any will do. Unset: none "
             "is asked for. Prefer the variable: flags show in the list of processes."
         ),
     ] = None
@@ -237,6 +237,9 @@ class Settings(BaseSettings):
     ] = ()
     host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on.")] = 8080
+    ui: Annotated[
+        bool, Field(description="Serve a page at /ui, on which people can try the service.")
+    ] = False
     drain_seconds: Annotated[
         int, Field(ge=0, description="Longest wait for running requests after SIGTERM.")
     ] = 60

@@ -19,7 +19,8 @@ def main() -> int:
     commands.add_parser(
         "keda", help="start KEDA and Prometheus on it, where they stay till its end"
     )
-    commands.add_parser("packages", help="install the Debian packages that are missing")
+    needed = commands.add_parser("packages", help="install the Debian packages that are missing")
+    needed.add_argument("--browser", action="store_true", help="those of the browser's tests")
     gpus = commands.add_parser("gpus", help="let the node claim accelerators, for scheduling")
     gpus.add_argument("count", type=int)
     named = commands.add_parser("tool", help="print the path of one of the cluster's programs")
@@ -38,7 +39,7 @@ def main() -> int:
             case "keda":
                 keda.install()
             case "packages":
-                packages.install()
+                packages.install(packages.BROWSER if options.browser else packages.NEEDED)
             case "tool":
                 # Its path is the output; how long a build takes is for the person who waits.
                 with contextlib.redirect_stdout(sys.stderr):

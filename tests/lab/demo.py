@@ -156,7 +156,7 @@ def _print_next(cluster: Target) -> None:
     kubectl get rerankerservices                     # short: rrs
     kubectl explain rerankerservice.spec --recursive
     kubectl scale rrs/demo --replicas=2 && kubectl get pods --watch
-    kubectl port-forward svc/demo 8080:80            # then: curl localhost:8080/v1/rerank ...
+    kubectl port-forward svc/demo 8080:80            # then open http://localhost:8080/ui
     make demo-down                                   # ends the cluster, leaves nothing behind
 """)
 

@@ -1,8 +1,9 @@
-"""Programs of the distribution that the lab needs: say what is missing, or install it."""
+"""Programs of the distribution that lab and tests need: say what is missing, or install it."""
 
 import ctypes.util
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from lab.errors import LabError
@@ -26,13 +27,15 @@ NEEDED = {
     "sysctl": "procps",
     "libnuma.so.1": "libnuma1",
 }
+# What `make test-browser` needs, and no lab does.
+BROWSER = {"chromium": "chromium", "chromedriver": "chromium-driver"}
 # Daemons of the system live where a user's PATH often does not look.
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 
-def missing() -> list[str]:
+def missing(needed: Mapping[str, str] = NEEDED) -> list[str]:
     """Return the Debian packages that this machine lacks."""
-    lacking = {package for program, package in NEEDED.items() if not _present(program)}
+    lacking = {package for program, package in needed.items() if not _present(program)}
     return sorted(lacking)
 
 
@@ -59,13 +62,13 @@ def require() -> None:
         raise LabError(f"missing packages: {' '.join(lacking)}; `make packages` installs them")
 
 
-def install() -> None:
+def install(needed: Mapping[str, str] = NEEDED) -> None:
     """Install what is missing with apt-get.
 
     Raises:
         LabError: not root, or no apt-get here.
     """
-    lacking = missing()
+    lacking = missing(needed)
     if not lacking:
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):

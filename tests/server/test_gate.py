@@ -50,8 +50,11 @@ def forwarded(value: str) -> dict[str, str]:
     return {"X-Forwarded-For": value}
 
 
-def test_every_route_but_the_open_ones_asks_for_the_token(engine: StandInEngine) -> None:
-    app, _ = build(api_token="s3cret")
+@pytest.mark.parametrize(("ui", "unguarded"), [(False, OPEN_PATHS), (True, OPEN_PATHS | {"/ui"})])
+def test_every_route_but_the_open_ones_asks_for_the_token(
+    ui: bool, unguarded: frozenset[str]
+) -> None:
+    app, _ = build(api_token="s3cret", ui=ui)
     transport = httpx.ASGITransport(app)
     routes = {
         str(vars(route)["path"]): min(vars(route).get("methods") or {"GET"}) for route in app.routes
@@ -66,11 +69,11 @@ def test_every_route_but_the_open_ones_asks_for_the_token(engine: StandInEngine)
 
     statuses = asyncio.run(ask())
 
-    assert statuses.keys() >= OPEN_PATHS
-    assert {path for path, status in statuses.items() if status != 401} == OPEN_PATHS
+    assert statuses.keys() >= unguarded
+    assert {path for path, status in statuses.items() if status != 401} == unguarded
 
 
-@pytest.mark.parametrize("path", ["/redoc", "/", "/none", "/health/", "//health"])
+@pytest.mark.parametrize("path", ["/redoc", "/", "/none", "/health/", "//health", "/ui"])
 async def test_path_that_does_not_exist_asks_for_the_token_first(
     path: str, engine: StandInEngine
 ) -> None:

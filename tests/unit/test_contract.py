@@ -54,6 +54,7 @@ READ = {
     "trusted_proxies": ["10.0.0.0/8", "fd00::/8"],
     "blocked_patterns": ["(?i)secret, or", r"\$\d+$"],
     "truncate": False,
+    "ui": True,
     "drain_seconds": 7,
     "host": "0.0.0.0",
     "port": 8080,
@@ -89,6 +90,7 @@ ALL_FIELDS = {
         "blockedPatterns": ["(?i)secret, or", r"\$\d+$"],
         "truncate": False,
     },
+    "ui": {"enabled": True},
     "drainSeconds": 7,
 }
 OURS = [name for name in RESERVED_VARIABLES if name.startswith(PREFIX)]

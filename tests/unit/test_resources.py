@@ -57,6 +57,7 @@ containers:
   - {name: RERANK_TENSOR_PARALLEL_SIZE, value: "1"}
   - {name: RERANK_TRUNCATE, value: "true"}
   - {name: RERANK_TRUST_REMOTE_CODE, value: "false"}
+  - {name: RERANK_UI, value: "false"}
   - {name: VLLM_HOST_IP, value: 127.0.0.1}
   resources:
     requests: {nvidia.com/gpu: "1"}

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from rerank_operator.api.access import Auth, Monitoring, NetworkPolicy
+from rerank_operator.api.access import Auth, Monitoring, NetworkPolicy, Ui
 from rerank_operator.api.autoscaling import Autoscaling
 from rerank_operator.api.cache import Cache
 from rerank_operator.api.engine import Engine
@@ -149,6 +149,7 @@ class RerankerServiceSpec(ApiModel):
         ),
     ] = 60
     auth: Annotated[Auth, Field(description="Who may call.")] = Field(default_factory=Auth)
+    ui: Annotated[Ui, Field(description="A page for people.")] = Field(default_factory=Ui)
     network_policy: Annotated[
         NetworkPolicy,
         Field(

@@ -1,4 +1,4 @@
-"""`spec.auth`, `spec.networkPolicy` and `spec.monitoring`: who may reach the servers."""
+"""`spec.auth`, `spec.ui`, `spec.networkPolicy`, `spec.monitoring`: who may reach the servers."""
 
 from typing import Annotated
 
@@ -21,11 +21,24 @@ class Auth(ApiModel):
         SecretKey | None,
         Field(
             description="Where the token is that requests must bring as `Authorization: Bearer`, "
-            "except to /health, /ready and /metrics. Several, one per line, are all let in, so "
-            "that a new one can come before the old one goes. It is read when a pod starts: after "
-            "a change, `kubectl rollout restart deployment/NAME`. Unset: everybody may call."
+            "except to /health, /ready, /metrics and /ui. Several, one per line, are all let in, "
+            "so that a new one can come before the old one goes. It is read when a pod starts: "
+            "after a change, `kubectl rollout restart deployment/NAME`. Unset: everybody may call."
         ),
     ] = None
+
+
+class Ui(ApiModel):
+    """A page for people."""
+
+    enabled: Annotated[
+        bool,
+        Field(
+            description="Serve a page at /ui, on which people can try the service: `kubectl "
+            "port-forward service/NAME 8080:80` brings it to http://localhost:8080/ui. It asks "
+            "for a token where auth does."
+        ),
+    ] = False
 
 
 class AddressBlock(ApiModel):

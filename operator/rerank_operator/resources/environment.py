@@ -75,6 +75,7 @@ def environment(reranker: RerankerService) -> dict[str, str]:
         ),
         "RERANK_BLOCKED_PATTERNS": "\n".join(spec.limits.blocked_patterns),
         "RERANK_TRUNCATE": spec.limits.truncate,
+        "RERANK_UI": spec.ui.enabled,
         "RERANK_HOST": "0.0.0.0",
         "RERANK_PORT": HTTP_PORT,
         "RERANK_DRAIN_SECONDS": spec.drain_seconds,
