@@ -25,7 +25,7 @@ CONNECT_SECONDS = 5.0
 # Less than this is no time for a write: it would most likely be cut off half-way.
 LEAST_WRITE_SECONDS = 1.0
 # Parsed objects take several times the space of what is kept of them.
-PAGE_SIZE = 100
+PAGE_SIZE = 50
 _JSON = "application/json"
 _APPLY = "application/apply-patch+yaml"
 # The revision of an empty etcd: no object has it, so what is to have it can only be made.

@@ -38,6 +38,14 @@ class Identity(NamedTuple):
     name: str
 
 
+class Held(NamedTuple):
+    """One object as it is kept: as text, which takes a third of the memory."""
+
+    version: int
+    owner: Key
+    text: str
+
+
 def owner_key(body: Mapping[str, Any]) -> Key | None:
     """Return whose pass an object belongs to; None for an object without our label."""
     metadata = body["metadata"]
@@ -51,7 +59,7 @@ class Store:
     """Objects as last seen. Only the event loop's thread uses it, so nothing here is locked."""
 
     def __init__(self) -> None:
-        self._objects: dict[Identity, Manifest] = {}
+        self._objects: dict[Identity, Held] = {}
         self._owned: dict[Key, set[Identity]] = {}
         # UID -> version of what went since the last listing: a listing may still hold it. "Went"
         # includes losing our label, after which the same UID can come back, in a later version.
@@ -66,20 +74,22 @@ class Store:
         kind = KIND_BY_NAME[body["kind"]]
         metadata = body["metadata"]
         identity = Identity(kind, metadata["namespace"], metadata["name"])
+        version = _version(body)
         held = self._objects.get(identity)
-        if held is not None and _version(body) < _version(held):
+        if held is not None and version < held.version:
             return set()
         if deleted:
-            self._gone[kind][metadata["uid"]] = _version(body)
+            self._gone[kind][metadata["uid"]] = version
             return self._drop(identity)
-        if _version(body) <= self._gone[kind].get(metadata["uid"], -1):
+        if version <= self._gone[kind].get(metadata["uid"], -1):
             return set()
-        if held is not None and _version(body) == _version(held):
+        if held is not None and version == held.version:
             return set()
         changed = self._drop(identity)
         key = owner_key(body)
         if key is not None:
-            self._objects[identity] = _stripped(body)
+            text = json.dumps(_stripped(body), separators=(",", ":"))
+            self._objects[identity] = Held(version, key, text)
             self._owned.setdefault(key, set()).add(identity)
             changed.add(key)
         return changed
@@ -95,7 +105,7 @@ class Store:
         """
         changed: set[Key] = set()
         for identity in [name for name in self._objects if name.kind == kind]:
-            if identity not in listed and _version(self._objects[identity]) <= version:
+            if identity not in listed and self._objects[identity].version <= version:
                 changed |= self._drop(identity)
         self._gone[kind].clear()
         return changed
@@ -122,18 +132,17 @@ class Store:
 
     def _of(self, key: Key, wanted: Callable[[Kind], bool]) -> list[Manifest]:
         identities = sorted(self._owned.get(key, ()))
-        return [self._objects[identity] for identity in identities if wanted(identity.kind)]
+        return [_read(self._objects[each].text) for each in identities if wanted(each.kind)]
 
     def _drop(self, identity: Identity) -> set[Key]:
         held = self._objects.pop(identity, None)
-        key = owner_key(held) if held is not None else None
-        if key is None:
+        if held is None:
             return set()
-        owned = self._owned[key]
+        owned = self._owned[held.owner]
         owned.discard(identity)
         if not owned:
-            del self._owned[key]
-        return {key}
+            del self._owned[held.owner]
+        return {held.owner}
 
 
 class Listing:
@@ -172,24 +181,11 @@ def _stripped(body: Mapping[str, Any]) -> Manifest:
     """Drop what no pass reads: it is most of the size of an object."""
     metadata = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
     unread = {"spec"} if body["kind"] == PODS.name else set()
-    kept = {key: value for key, value in body.items() if key not in unread}
-    stripped: Manifest = _shared(kept | {"metadata": metadata})
-    return stripped
+    return {key: body[key] for key in body if key not in unread} | {"metadata": metadata}
 
 
-def _shared(value: Any) -> Any:
-    """Return a copy whose equal strings and lists are one: most are the same in many objects."""
-    if isinstance(value, Mapping):
-        return {sys.intern(key): _shared(child) for key, child in value.items()}
-    if isinstance(value, str):
-        return sys.intern(value)
-    if isinstance(value, list):
-        return _list(json.dumps(value))
-    return value
-
-
-# Containers, variables, ports and conditions are most of an object. As many lists as come up again
-# and again: the others go from here as those do that hold them.
-@lru_cache(maxsize=256)
-def _list(text: str) -> list[Any]:
-    return [_shared(child) for child in json.loads(text)]
+# A pass reads the same few objects again and again, and several run at once.
+@lru_cache(maxsize=128)
+def _read(text: str) -> Manifest:
+    body: Manifest = json.loads(text)
+    return body

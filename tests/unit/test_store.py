@@ -1,4 +1,3 @@
-import json
 from typing import Any
 
 from builders import make_body
@@ -156,25 +155,3 @@ def test_of_several_listings_the_oldest_counts() -> None:
 
     assert listing.end() == set()
     assert store.children(KEY)
-
-
-def test_strings_that_are_equal_are_kept_once() -> None:
-    store = Store()
-    for name in ("demo", "other"):
-        store.put(json.loads(json.dumps(service(1, name=name) | {"spec": {"type": "ClusterIP"}})))
-
-    first, second = store.children(KEY)
-
-    assert first["spec"]["type"] is second["spec"]["type"]
-    assert [id(key) for key in first] == [id(key) for key in second]
-
-
-def test_lists_that_are_equal_are_kept_once() -> None:
-    store = Store()
-    for name in ("demo", "other"):
-        store.put(service(1, name=name) | {"spec": {"ports": [{"name": "http", "port": 80}]}})
-
-    first, second = store.children(KEY)
-
-    assert first["spec"]["ports"] == [{"name": "http", "port": 80}]
-    assert first["spec"]["ports"] is second["spec"]["ports"]
