@@ -12,6 +12,9 @@ log = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
 
+# What happens to children comes in bursts: a rollout changes its Deployment several times at once,
+# and each of its pods.
+SETTLE_SECONDS = 0.1
 BASE_SECONDS = 0.5
 # Quota freed or a foreign object removed tells us nothing: this is the longest it goes unseen.
 CAP_SECONDS = 60.0
@@ -47,7 +50,7 @@ class WorkQueue(Generic[K]):
         self._metrics.longest_running_seconds.set_function(self.longest_running_seconds)
 
     def add(self, key: K, urgent: bool = False) -> None:
-        """Ask for one more call after now.
+        """Ask for one more call after now: soon, for what else may come, and at once if `urgent`.
 
         A key that backs off keeps waiting, since its own failing writes may be what is heard here;
         `urgent` ends the wait, because what was asked for has changed.
@@ -57,9 +60,10 @@ class WorkQueue(Generic[K]):
         if key in self._running:
             self._again[key] = urgent or self._again.get(key, False)
         elif key not in self._waiting and key not in self._queued:
-            self._queued[key] = asyncio.get_running_loop().time()
-            self._ready.put_nowait(key)
-            self._metrics.adds.inc()
+            if urgent:
+                self._enqueue(key)
+            else:
+                self._wait(key, SETTLE_SECONDS)
 
     async def run(self, workers: int) -> None:
         """Work until cancelled, on at most `workers` keys at once."""
@@ -110,7 +114,7 @@ class WorkQueue(Generic[K]):
                 self._back_off(key)
                 continue
             if again is not None:
-                self.add(key)
+                self.add(key, again)
 
     def _back_off(self, key: K) -> None:
         failures = self._failures.get(key, 0)
@@ -120,9 +124,17 @@ class WorkQueue(Generic[K]):
         )
         log.debug("will try again", extra={"key": str(key), "seconds": round(delay, 2)})
         self._metrics.retries.inc()
+        self._wait(key, delay)
+
+    def _wait(self, key: K, seconds: float) -> None:
         loop = asyncio.get_running_loop()
-        self._waiting[key] = loop.call_later(delay, self._resume, key)
+        self._waiting[key] = loop.call_later(seconds, self._resume, key)
 
     def _resume(self, key: K) -> None:
         del self._waiting[key]
-        self.add(key)
+        self._enqueue(key)
+
+    def _enqueue(self, key: K) -> None:
+        self._queued[key] = asyncio.get_running_loop().time()
+        self._ready.put_nowait(key)
+        self._metrics.adds.inc()

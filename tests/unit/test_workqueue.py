@@ -53,6 +53,22 @@ async def test_repeats_collapse_while_waiting() -> None:
     assert work.calls == ["a", "b"]
 
 
+async def test_burst_is_waited_for_unless_it_is_urgent() -> None:
+    work = Work()
+    queue = WorkQueue(work)
+
+    async with running(queue):
+        queue.add("burst")
+        queue.add("urgent", urgent=True)
+        await work.until(1)
+        queue.add("burst")
+        await work.until(2)
+        queue.add("other", urgent=True)
+        await work.until(3)
+
+    assert work.calls == ["urgent", "burst", "other"]
+
+
 async def test_additions_during_a_call_give_one_more_call_after_it() -> None:
     work = Work()
     work.gate.clear()
