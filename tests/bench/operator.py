@@ -21,6 +21,7 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import httpx
 import psutil
@@ -38,7 +39,8 @@ from rerank_operator.resources import desired
 from rerank_operator.settings import Settings
 
 CORES = 2
-NAMESPACE = "bench"
+# As those of so many teams: for each pod, controllers go through all of its namespace.
+NAMESPACES = [f"team-{number:02}" for number in range(50)]
 # Two pods, since one has no PodDisruptionBudget: with the NetworkPolicy these are five children.
 REPLICAS = 2
 CHILDREN = {
@@ -125,7 +127,7 @@ class Watch:
         self, plane: ControlPlane, kind: names.Kind, is_ready: Callable[[Manifest], bool]
     ) -> None:
         self._plane = plane
-        self._path = api_path(kind, NAMESPACE)
+        self._path = api_path(kind, None)
         self._is_ready = is_ready
         # (name, generation) -> when it was seen first.
         self.seen: dict[tuple[str, int], float] = {}
@@ -179,9 +181,8 @@ class Bench:
         self.figures.add("memory of the idle operator, MiB", self.operator.memory_mib())
         before = self.cpu_seconds()
         started = clock()
-        path = api_path(RERANKERS, NAMESPACE)
         with ThreadPoolExecutor(CLIENTS) as threads:
-            list(threads.map(lambda body: self._post(path, body), service_bodies(self.count)))
+            list(threads.map(self._post, service_bodies(self.count)))
         created = clock()
         eventually(lambda: len(self.services.ready) == self.count, seconds=900)
         count = f"{self.count:,} services"
@@ -210,11 +211,10 @@ class Bench:
         started: dict[tuple[str, int], float] = {}
         known = self.generations(self.services)
         before = self.generations(self.deployments)
-        path = api_path(RERANKERS, NAMESPACE)
         for name in paced((service_name(n) for n in range(changes)), CHANGES_PER_SECOND):
             started[name, before[name] + 1] = clock()
             body = {"spec": {"limits": {"maxQueuedPairs": value}}}
-            self.plane.patch(f"{path}/{name}", body)
+            self.plane.patch(object_path(RERANKERS, name), body)
         eventually(lambda: started.keys() <= self.deployments.seen.keys(), seconds=60)
         self.figures.add_latencies(
             f"{changes} changes, {title}: until the Deployment has it",
@@ -252,16 +252,14 @@ class Bench:
         self.plane.apply(REFUSAL)
         body = service_body(REFUSED)
         deployment = next(each for each in children(body) if each["kind"] == DEPLOYMENTS.name)
-        path = api_path(DEPLOYMENTS, NAMESPACE)
-        eventually(
-            lambda: self.plane.http.post(f"{path}?dryRun=All", json=deployment).status_code == 422
-        )
-        self._post(api_path(RERANKERS, NAMESPACE), body)
+        path = f"{api_path(DEPLOYMENTS, namespace(REFUSED))}?dryRun=All"
+        eventually(lambda: self.plane.http.post(path, json=deployment).status_code == 422)
+        self._post(body)
         eventually(self._is_refused)
 
     def tick(self, seconds: float) -> None:
         """Have the status of one Deployment change over and over."""
-        path = f"{api_path(DEPLOYMENTS, NAMESPACE)}/{service_name(0)}"
+        path = object_path(DEPLOYMENTS, service_name(0))
         kept = self.plane.get(path)["status"]["conditions"]
         idle = self.cpu_seconds()
         time.sleep(seconds)
@@ -328,11 +326,12 @@ class Bench:
         return self.operator.probe("readyz").status_code == 200
 
     def _is_refused(self) -> bool:
-        found = self.plane.get(f"{api_path(RERANKERS, NAMESPACE)}/{REFUSED}")
+        found = self.plane.get(object_path(RERANKERS, REFUSED))
         reason: str = conditions(found)[names.READY]["reason"] if "status" in found else ""
         return reason == names.APPLY_REFUSED
 
-    def _post(self, path: str, body: Manifest) -> None:
+    def _post(self, body: Manifest) -> None:
+        path = api_path(RERANKERS, body["metadata"]["namespace"])
         self.plane.http.post(path, json=body).raise_for_status()
 
 
@@ -341,10 +340,20 @@ def service_name(number: int) -> str:
     return f"service-{number:04}"
 
 
+def namespace(name: str) -> str:
+    """Return where the service of that name is."""
+    return NAMESPACES[crc32(name.encode()) % len(NAMESPACES)]
+
+
+def object_path(kind: names.Kind, name: str) -> str:
+    """Return the API path of the service of that name, or of its child."""
+    return f"{api_path(kind, namespace(name))}/{name}"
+
+
 def service_body(name: str) -> Manifest:
     """Return a service with five children."""
-    body = make_body(namespace=NAMESPACE, replicas=REPLICAS, networkPolicy={"enabled": True})
-    return body | {"metadata": {"name": name, "namespace": NAMESPACE}}
+    body = make_body(replicas=REPLICAS, networkPolicy={"enabled": True})
+    return body | {"metadata": {"name": name, "namespace": namespace(name)}}
 
 
 def service_bodies(count: int) -> Iterator[Manifest]:
@@ -373,7 +382,7 @@ def assert_children(plane: ControlPlane, count: int) -> None:
     """Fail unless each service has its five children."""
     for name in CHILDREN:
         query = f"?labelSelector={names.OWNER_LABEL}"
-        found = len(plane.get(api_path(KIND_BY_NAME[name], NAMESPACE) + query)["items"])
+        found = len(plane.get(api_path(KIND_BY_NAME[name], None) + query)["items"])
         assert found == count, f"{found} of {count} {name}s"
 
 
@@ -384,9 +393,9 @@ def by_hand(plane: ControlPlane, count: int, figures: Figures) -> None:
     deployments = Watch(plane, DEPLOYMENTS, deployment_is_ready)
 
     def apply(manifest: Manifest) -> None:
-        path = api_path(KIND_BY_NAME[manifest["kind"]], NAMESPACE)
+        path = object_path(KIND_BY_NAME[manifest["kind"]], manifest["metadata"]["name"])
         plane.http.patch(
-            f"{path}/{manifest['metadata']['name']}?fieldManager=bench&force=true",
+            f"{path}?fieldManager=bench&force=true",
             headers={"Content-Type": "application/apply-patch+yaml"},
             json=manifest,
         ).raise_for_status()
@@ -426,6 +435,17 @@ def machine() -> str:
     )
 
 
+@contextlib.contextmanager
+def cluster(services: int) -> Iterator[ControlPlane]:
+    """Run a cluster with room for so many services, and their namespaces."""
+    # During a change of all services each has a pod more.
+    with start_cluster(services * (REPLICAS + 1)) as plane:
+        for name in NAMESPACES:
+            body = {"metadata": {"name": name}}
+            plane.http.post("/api/v1/namespaces", json=body).raise_for_status()
+        yield plane
+
+
 def main() -> None:
     """Print the table of docs/performance.md, and write it to --out as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -439,15 +459,13 @@ def main() -> None:
     print(machine(), end="\n\n")
     # For this process and all that it starts.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-    # During a change of all services each has a pod more.
-    pods = options.services * (REPLICAS + 1)
     figures = Figures()
-    with start_cluster(pods) as plane:
-        plane.kubectl("create", "namespace", NAMESPACE)
-        with beside(figures, "children applied by a plain client"):
-            by_hand(plane, options.services, figures)
-    with start_cluster(pods) as plane:
-        plane.kubectl("create", "namespace", NAMESPACE)
+    with (
+        cluster(options.services) as plane,
+        beside(figures, "children applied by a plain client"),
+    ):
+        by_hand(plane, options.services, figures)
+    with cluster(options.services) as plane:
         bench = Bench(plane, options.services, figures)
         try:
             with beside(figures, "services created"):
