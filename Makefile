@@ -56,7 +56,7 @@ bench-server: .venv-vllm/done ## The server beside vLLM's own, on this machine: 
 	PYTHONPATH=tests .venv-vllm/bin/python -m bench.server
 
 # Where no .venv-vllm can be: GPU_PYTHON= names a Python with vLLM for the GPU, aiohttp and psutil.
-bench-gpu: ## The same on a GPU, with a random model of Qwen3-Reranker-0.6B's size (10 min; GPU_PYTHON=)
+bench-gpu: ## The same on a GPU, with a random model of Qwen3-Reranker-0.6B's size (20 min; GPU_PYTHON=)
 	PYTHONPATH=tests:server:$(PYTHONPATH) $(or $(GPU_PYTHON),python3) -m bench.gpu
 
 bench-operator: .venv/done ## The operator with 1,000 services, all of a control plane on the same two cores (10 min)

@@ -140,6 +140,7 @@ FIELDS: dict[str, Change] = {
             f"{SERVER}/resources/requests/nvidia.com/gpu": "2",
         },
     ),
+    "engine.enginesPerGpu": Change(2, variable("RERANK_ENGINES_PER_GPU", "2")),
     "engine.gpuMemoryUtilization": Change(0.5, variable("RERANK_GPU_MEMORY_UTILIZATION", "0.5")),
     "engine.enforceEager": Change(False, variable("RERANK_ENFORCE_EAGER", "false")),
     "engine.instruction": Change("Find it", variable("RERANK_INSTRUCTION", "Find it")),

@@ -16,6 +16,7 @@ from pathlib import Path
 from prometheus_client import Gauge
 
 from rerank_server.__main__ import run
+from rerank_server.engines import Engine
 from rerank_server.errors import EngineFailed
 from rerank_server.settings import Settings
 from rerank_server.tokens import Prompt
@@ -89,10 +90,11 @@ class DeviceEngine(StandInEngine):
         return await super().score(prompts)
 
 
-def load(settings: Settings) -> DeviceEngine:
+def load(settings: Settings) -> list[Engine]:
     """Pretend to load the model."""
     time.sleep(float(os.environ.get(LOAD_SECONDS, "0")))
-    return DeviceEngine(Path(settings.model), float(os.environ.get(PAIRS_PER_SECOND, "100000")))
+    pairs_per_second = float(os.environ.get(PAIRS_PER_SECOND, "100000"))
+    return [DeviceEngine(Path(settings.model), pairs_per_second)]
 
 
 if __name__ == "__main__":

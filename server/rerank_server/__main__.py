@@ -1,4 +1,4 @@
-"""Read settings, load the engine, run uvicorn."""
+"""Read settings, load the engines, run uvicorn."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ import uvloop
 from rerank_server import __version__
 from rerank_server.app import create_app
 from rerank_server.connection import limited
-from rerank_server.engines import Engine, load_engine
+from rerank_server.engines import Engine, load_engines
 from rerank_server.errors import EngineFailed, ModelUnusable
 from rerank_server.logs import leave_last_words, set_up_logging, speak_utf8
 from rerank_server.metrics import Metrics
@@ -25,6 +25,8 @@ from rerank_server.pipeline import Pipeline
 from rerank_server.settings import Settings, read_settings
 
 log = logging.getLogger(__name__)
+
+Load = Callable[[Settings], Sequence[Engine]]
 
 PROGRESS_SECONDS = 10
 # Open files beside the connections: libraries, logs, vLLM's own sockets.
@@ -54,11 +56,11 @@ class Server(uvicorn.Server):
 
 def main() -> None:
     """Run the server until a signal ends it, or until the model turns out unusable."""
-    sys.exit(run(sys.argv[1:], load_engine))
+    sys.exit(run(sys.argv[1:], load_engines))
 
 
-def run(arguments: Sequence[str], load: Callable[[Settings], Engine]) -> int:
-    """Serve with the engine that `load` returns, and return the exit code.
+def run(arguments: Sequence[str], load: Load) -> int:
+    """Serve with the engines that `load` returns, and return the exit code.
 
     Raises:
         SystemExit: the settings are wrong; stderr says how.
@@ -77,7 +79,7 @@ def run(arguments: Sequence[str], load: Callable[[Settings], Engine]) -> int:
         return 2
     allow_files(settings.max_connections + OTHER_FILES)
 
-    def load_and_log(settings: Settings) -> Engine:
+    def load_and_log(settings: Settings) -> Sequence[Engine]:
         try:
             return load(settings)
         finally:
@@ -106,7 +108,7 @@ def allow_files(wanted: int) -> None:
         )
 
 
-async def serve(settings: Settings, load: Callable[[Settings], Engine]) -> int:
+async def serve(settings: Settings, load: Load) -> int:
     """Serve until SIGTERM or SIGINT and return the exit code.
 
     The port opens at once, so that probes get an answer while `load` works in a thread.
@@ -163,9 +165,7 @@ def _failed(task: "asyncio.Task[None]") -> bool:
     return not task.cancelled() and task.exception() is not None
 
 
-async def _start(
-    pipeline: Pipeline, settings: Settings, load: Callable[[Settings], Engine]
-) -> None:
+async def _start(pipeline: Pipeline, settings: Settings, load: Load) -> None:
     started = time.monotonic()
     loading = _in_thread(lambda: load(settings))
     try:
@@ -193,31 +193,31 @@ async def _start(
     log.info("ready", extra={"model": settings.name, "seconds": seconds})
 
 
-def _in_thread(load: Callable[[], Engine]) -> "asyncio.Future[Engine]":
+def _in_thread(load: Callable[[], Sequence[Engine]]) -> "asyncio.Future[Sequence[Engine]]":
     """Run `load` in a thread that does not keep the process from ending half-way."""
     loop = asyncio.get_running_loop()
-    future: asyncio.Future[Engine] = loop.create_future()
+    future: asyncio.Future[Sequence[Engine]] = loop.create_future()
 
-    def settle(engine: Engine | None, error: Exception | None) -> None:
+    def settle(engines: Sequence[Engine] | None, error: Exception | None) -> None:
         if future.cancelled():
             return
-        if engine is not None:
-            future.set_result(engine)
+        if engines is not None:
+            future.set_result(engines)
         elif error is not None:
             future.set_exception(error)
 
-    def report(engine: Engine | None, error: Exception | None) -> None:
+    def report(engines: Sequence[Engine] | None, error: Exception | None) -> None:
         # A closed loop means that the process is ending: nobody waits for the model.
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle, engine, error)
+            loop.call_soon_threadsafe(settle, engines, error)
 
     def run() -> None:
         try:
-            engine = load()
+            engines = load()
         except Exception as error:
             report(None, error)
         else:
-            report(engine, None)
+            report(engines, None)
 
     threading.Thread(target=run, name="load", daemon=True).start()
     return future

@@ -46,36 +46,36 @@ class Speed(NamedTuple):
 
 
 async def check_scores(
-    engine: Engine, enforce_order: bool, quantised: bool
+    engines: Sequence[Engine], enforce_order: bool, quantised: bool
 ) -> Literal["passed", "wrong_order"]:
-    """Score easy pairs twice, and the golden ones if the model brings any.
+    """Have each engine score easy pairs twice, and the golden ones if the model brings any.
 
     Raises:
         EngineFailed: the engine broke on its first prompts.
         ModelUnusable: scores are not finite, all alike or not reproducible, or differ from the
             golden ones; or easy pairs are in the wrong order, if that is enforced.
     """
-    first, second = [await _scores(engine, QUERY, DOCUMENTS, None) for _ in range(2)]
-    if not all(math.isfinite(score) for score in (*first, *second)):
+    passes = [await _scores(engine, QUERY, DOCUMENTS, None) for engine in engines for _ in range(2)]
+    if not all(math.isfinite(score) for scores in passes for score in scores):
         raise ModelUnusable(
             "the model gives scores that are no numbers: set RERANK_DTYPE to float32"
         )
     tolerance = QUANTISED_TOLERANCE if quantised else TOLERANCE
-    if max(abs(a - b) for a, b in zip(first, second, strict=True)) > tolerance:
+    if max(max(scores) - min(scores) for scores in zip(*passes, strict=True)) > tolerance:
         remedy = "unset RERANK_QUANTIZATION" if quantised else "set RERANK_DTYPE to float32"
         raise ModelUnusable(f"the model gives the same pair different scores: {remedy}")
-    if len(set(first)) == 1:
+    if any(len(set(scores)) == 1 for scores in passes):
         raise ModelUnusable(
             "the model gives different pairs one score: its weights do not fit its config.json"
         )
-    for golden in engine.golden:
+    for engine, golden in itertools.product(engines, engines[0].golden):
         [score] = await _scores(engine, golden.query, [golden.document], golden.instruction)
         if abs(score - golden.score) > GOLDEN_TOLERANCE:
             raise ModelUnusable(
                 f"the model scores a pair of its golden.json {score:.3f} instead of "
                 f"{golden.score:.3f}: weights, tokenizer or RERANK_FAMILY do not belong together"
             )
-    if first[0] > first[1]:
+    if all(first > second for first, second in passes):
         return "passed"
     text = "the model ranks a document about bread above the answer to a question about France"
     if enforce_order:
@@ -84,27 +84,34 @@ async def check_scores(
     return "wrong_order"
 
 
-async def measure_speed(engine: Engine) -> Speed:
-    """Score pairs of about a hundred tokens: a few at a time, then more and more.
+async def measure_speed(engines: Sequence[Engine]) -> Speed:
+    """Score pairs of about a hundred tokens: a few on one engine, then more and more on each.
 
     The best of several times counts, since the first steps of an engine are slow, and so are those
     during which something else ran.
     """
     numbers = itertools.count()
 
-    async def seconds_for(pairs: int) -> tuple[float, int]:
-        # No two documents alike, or the prefix cache would do the work.
-        documents = [f"{number} {SPEED_DOCUMENT}" for number in itertools.islice(numbers, pairs)]
-        prompts = await asyncio.to_thread(_prompts, engine, QUERY, documents, None)
+    async def seconds_for(pairs: int, some: Sequence[Engine]) -> tuple[float, int]:
+        parts = []
+        for engine in some:
+            # No two documents alike, or the prefix cache would do the work.
+            documents = [f"{next(numbers)} {SPEED_DOCUMENT}" for _ in range(pairs)]
+            parts.append(await asyncio.to_thread(_prompts, engine, QUERY, documents, None))
         started = time.perf_counter()
-        await engine.score(prompts)
-        return time.perf_counter() - started, sum(len(prompt.ids) for prompt in prompts)
+        await asyncio.gather(
+            *(engine.score(prompts) for engine, prompts in zip(some, parts, strict=True))
+        )
+        tokens = sum(len(prompt.ids) for prompts in parts for prompt in prompts)
+        return time.perf_counter() - started, tokens
 
-    small_seconds = min([(await seconds_for(PROBE_PAIRS))[0] for _ in range(PROBE_TRIES)])
+    alone = engines[:1]
+    small_seconds = min([(await seconds_for(PROBE_PAIRS, alone))[0] for _ in range(PROBE_TRIES)])
     best = Speed(0, 0, small_seconds)
     for pairs in SPEED_PAIRS:
-        seconds, tokens = await seconds_for(pairs)
-        best = max(best, Speed(pairs / seconds, tokens / seconds, small_seconds))
+        seconds, tokens = await seconds_for(pairs, engines)
+        speed = Speed(len(engines) * pairs / seconds, tokens / seconds, small_seconds)
+        best = max(best, speed)
         if seconds >= SPEED_SECONDS:
             break
     return best

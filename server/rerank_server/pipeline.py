@@ -13,7 +13,7 @@ from rerank_server import __version__
 from rerank_server.admission import Queue, Work, check_size
 from rerank_server.check import check_scores, measure_speed
 from rerank_server.engines import Engine
-from rerank_server.engines.watched import WatchedEngine
+from rerank_server.engines.group import EngineGroup
 from rerank_server.errors import BadRequest, DeadlineExceeded, EngineFailed, NotReady
 from rerank_server.metrics import Metrics
 from rerank_server.patterns import BlockedPatterns
@@ -24,8 +24,8 @@ from rerank_server.tokens import PairTokenizer, Prompt
 
 log = logging.getLogger(__name__)
 
-# What the engine is given to do at once, in times of a small request alone: more makes small
-# requests wait, less leaves it idle between two steps.
+# What the engines are given to do at once, in times of a small request alone: more makes small
+# requests wait, less leaves them idle between two steps. The bounds are those of each.
 WINDOW_SMALL_TIMES = 3.0
 WINDOW_TOKENS = (512, 65_536)
 # Requests of no more pairs than this do not wait for larger ones.
@@ -46,7 +46,7 @@ class _Place(NamedTuple):
 
 
 class Pipeline:
-    """Holds the engine and answers the two questions of health: alive? ready?"""
+    """Holds the engines and answers the two questions of health: alive? ready?"""
 
     def __init__(self, metrics: Metrics, settings: Settings) -> None:
         self._metrics = metrics
@@ -54,7 +54,7 @@ class Pipeline:
         self._queue = Queue(settings.max_queued_pairs, metrics)
         self._blocked = BlockedPatterns(settings.blocked_patterns)
         self._tickets = itertools.count()
-        self._engine: WatchedEngine | None = None
+        self._engines: EngineGroup | None = None
         self._window = Window(WINDOW_TOKENS[0])
         self._unready: str | None = "the model is loading"
         self._draining = False
@@ -62,11 +62,11 @@ class Pipeline:
     @property
     def dead(self) -> str | None:
         """Why only a new process helps, as a sentence; None while the model loads or works."""
-        if self._engine is None:
+        if self._engines is None:
             return None
-        if not self._engine.alive:
+        if not self._engines.alive:
             return "the engine has died"
-        if (seconds := self._engine.idle_seconds) > self._settings.stall_seconds:
+        if (seconds := self._engines.idle_seconds) > self._settings.stall_seconds:
             return f"work waits, and for {seconds:.0f} s none of it was done"
         return None
 
@@ -80,40 +80,42 @@ class Pipeline:
     @property
     def max_model_len(self) -> int:
         """Tokens of the longest pair; while the model loads, what the settings allow."""
-        if self._engine is None:
+        if self._engines is None:
             return self._settings.max_model_len
-        return self._engine.tokenizer.max_model_len
+        return self._engines.tokenizer.max_model_len
 
-    async def start(self, loaded: Engine) -> None:
-        """Take over a loaded engine; ready afterwards if it passes the score check.
+    async def start(self, loaded: Sequence[Engine]) -> None:
+        """Take over the loaded engines; ready afterwards if they pass the score check.
 
         Raises:
-            EngineFailed: the engine broke on its first prompts.
-            ModelUnusable: it failed the check, or its template leaves the check no room.
+            EngineFailed: an engine broke on its first prompts.
+            ModelUnusable: one failed the check, or its template leaves the check no room.
         """
-        engine = self._engine = WatchedEngine(loaded)
+        group = self._engines = EngineGroup(loaded)
         self._unready = "the model is being checked"
         self._metrics.model.labels(
             model=self._settings.name,
             revision=self._settings.revision or "",
-            family=engine.tokenizer.family,
+            family=group.tokenizer.family,
             dtype=self._settings.dtype,
             version=__version__,
         ).set(1)
         result = await check_scores(
-            engine,
+            group.engines,
             enforce_order=self._settings.score_check == "enforce",
             quantised=self._settings.quantization is not None,
         )
         self._metrics.score_check.labels(result=result).set(1)
-        speed = await measure_speed(engine)
+        speed = await measure_speed(group.engines)
         self._queue.speed.measured(speed.pairs, speed.tokens)
         least, most = WINDOW_TOKENS
+        self._window.engines = count = len(group.engines)
         window = WINDOW_SMALL_TIMES * speed.small_seconds * speed.tokens
-        self._window.tokens = max(least, min(most, round(window)))
+        self._window.tokens = max(count * least, min(count * most, round(window)))
         log.info(
             "measured the engine",
             extra={
+                "engines": count,
                 "pairs_per_second": round(speed.pairs, 1),
                 "tokens_per_second": round(speed.tokens),
                 "small_request_seconds": round(speed.small_seconds, 4),
@@ -147,8 +149,8 @@ class Pipeline:
         """
         arrived = time.monotonic() if arrived is None else arrived
         check_size(rankings, self._settings)
-        engine = self._engine
-        if engine is None or self._unready:
+        engines = self._engines
+        if engines is None or self._unready:
             raise NotReady(f"{self._unready}: try again later")
         pairs = sum(len(ranking.documents) for ranking in rankings)
         left = None
@@ -159,23 +161,25 @@ class Pipeline:
                 async with asyncio.timeout(left):
                     if self._blocked:
                         await self._blocked.check(rankings)
-                    return await self._run(engine, rankings, work)
+                    return await self._run(engines, rankings, work)
             except TimeoutError as error:
                 raise DeadlineExceeded(
                     f"the {deadline_seconds:g} s that the request gives have passed with "
                     f"{work.pairs} of {pairs} documents left: send fewer, or give more time"
                 ) from error
             except EngineFailed as error:
-                if engine.alive:
+                if engines.alive:
                     raise
                 raise NotReady("the engine has died: try again later") from error
 
     def close(self) -> None:
-        """Stop the engine, if there is one."""
-        if self._engine is not None:
-            self._engine.close()
+        """Stop the engines, if there are any."""
+        if self._engines is not None:
+            self._engines.close()
 
-    async def _run(self, engine: Engine, rankings: Sequence[Ranking], work: Work) -> list[Scored]:
+    async def _run(
+        self, engines: EngineGroup, rankings: Sequence[Ranking], work: Work
+    ) -> list[Scored]:
         admitted = time.monotonic()
         ticket = next(self._tickets)
         small = work.pairs <= SMALL_PAIRS
@@ -183,7 +187,7 @@ class Pipeline:
 
         async def run(places: Sequence[_Place], turn: Turn) -> None:
             entered = time.monotonic()
-            logits = await engine.score([place.prompt for place in places])
+            logits = await engines.score([place.prompt for place in places])
             self._metrics.engine_seconds.observe(time.monotonic() - entered)
             if not all(map(math.isfinite, logits)):
                 # Not in the order of any ranking, nor in JSON.
@@ -196,7 +200,7 @@ class Pipeline:
             work.done(len(places), turn.tokens, self._window.full)
 
         waiting = True
-        chunks = _tokenize(engine.tokenizer, rankings, self._settings.truncate)
+        chunks = _tokenize(engines.tokenizer, rankings, self._settings.truncate)
         try:
             async with asyncio.TaskGroup() as tasks:
                 # In a thread: it takes long enough to hold up a health probe.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 # What one kind of work, small or large, may take of the window while the other waits or not.
 SHARE = 0.75
-# Parts of the window in which a request's pairs come.
+# Parts of each engine's share of the window in which a request's pairs come.
 SLICES = 4
 # Without small work for so long, the window is so many times as wide: larger steps do more.
 WIDE_AFTER_SECONDS = 10.0
@@ -38,6 +38,8 @@ class Window:
     def __init__(self, tokens: int, clock: Callable[[], float] = time.monotonic) -> None:
         """`tokens` is the size of the window while there is small work, at least 1."""
         self.tokens = tokens
+        # Among which the tokens are shared out.
+        self.engines = 1
         self._clock = clock
         self._last_small = clock() - WIDE_AFTER_SECONDS
         self._taken = {True: 0, False: 0}
@@ -47,7 +49,7 @@ class Window:
     @property
     def slice_tokens(self) -> int:
         """How many tokens should enter at once."""
-        return self._size() // SLICES
+        return self._size() // (SLICES * self.engines)
 
     @property
     def full(self) -> bool:

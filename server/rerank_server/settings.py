@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -46,10 +47,8 @@ RESERVED = {
         name: "it follows from the model and its family"
         for name in ("convert", "hf_config_path", "hf_overrides", "runner", "task", "tokenizer")
     },
-    **{
-        name: "one engine process is served"
-        for name in ("data_parallel_size", "pipeline_parallel_size")
-    },
+    "data_parallel_size": f"set {PREFIX}ENGINES_PER_GPU, or start more servers",
+    "pipeline_parallel_size": f"set {PREFIX}TENSOR_PARALLEL_SIZE",
 }
 
 
@@ -135,6 +134,16 @@ class Settings(BaseSettings):
     ] = 4096
     tensor_parallel_size: Annotated[
         int, Field(ge=1, description="GPUs the model is spread over.")
+    ] = 1
+    engines_per_gpu: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=8,
+            description="Engine processes that share the GPU, each with a copy of the model in an "
+            "equal part of its memory. More than one pays where the GPU waits for the CPU: small "
+            "models with short documents.",
+        ),
     ] = 1
     quantization: Annotated[
         str | None,
@@ -264,6 +273,17 @@ class Settings(BaseSettings):
         """Every token that is let in; none means that none is asked for."""
         lines = self.api_token.get_secret_value().splitlines() if self.api_token else []
         return [line.strip() for line in lines if line.strip()]
+
+    @field_validator("engines_per_gpu")
+    @classmethod
+    def _only_on_one_gpu(cls, engines: int, others: ValidationInfo) -> int:
+        size = others.data.get("tensor_parallel_size", 1)
+        if engines > 1 and size > 1:
+            raise ValueError(
+                f"RERANK_TENSOR_PARALLEL_SIZE is {size}, and a model that takes several GPUs gives "
+                "each enough to do: set one of the two to 1"
+            )
+        return engines
 
     @field_validator("engine_args", mode="before")
     @classmethod

@@ -43,6 +43,7 @@ def test_defaults_are_filled_in_at_every_depth(plane: ControlPlane, namespace: s
             "dtype": "auto",
             "maxModelLen": 4096,
             "tensorParallelSize": 1,
+            "enginesPerGpu": 1,
             "gpuMemoryUtilization": 0.9,
             "scoreCheck": "warn",
         },
@@ -111,6 +112,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"engine": {"gpuMemoryUtilization": 1.5}}, "spec.engine.gpuMemoryUtilization"),
     ({"engine": {"gpuMemoryUtilization": 0}}, "engine.gpuMemoryUtilization is below 0.05"),
     ({"engine": {"tensorParallelSize": 0}}, "spec.engine.tensorParallelSize"),
+    ({"engine": {"enginesPerGpu": 9}}, "spec.engine.enginesPerGpu"),
     ({"engine": {"instruction": "x" * 5000}}, "spec.engine.instruction: Too long"),
     ({"engine": {"quantization": "int3"}}, "spec.engine.quantization: Unsupported value"),
     ({"engine": {"scoreCheck": "off"}}, "spec.engine.scoreCheck: Unsupported value"),
@@ -173,6 +175,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     (
         {"accelerator": {"resource": "none"}, "engine": {"tensorParallelSize": 2}},
         "engine.tensorParallelSize is 2 but accelerator.resource is none: set it to 1",
+    ),
+    (
+        {"engine": {"enginesPerGpu": 4, "tensorParallelSize": 2}},
+        "engine.enginesPerGpu is 4 and engine.tensorParallelSize is 2: a model that takes several",
     ),
     (
         {"resources": {"limits": {"nvidia.com/gpu": 1}}},

@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=2, help="how often the servers take turns")
     parser.add_argument("--out", type=Path, help="write the figures here")
-    parser.add_argument("--only", choices=["peer", "fp8", "two"], help="one part of it")
+    parser.add_argument("--only", choices=["peer", "fp8", "two", "engines"], help="one part of it")
     parser.add_argument(
         "--directory", type=Path, default=processes.ROOT / "build" / "gpu", help="model and logs"
     )
@@ -62,6 +62,9 @@ def main() -> None:
         nargs="*",
         default=[],
         help="try these, in times of a small request",
+    )
+    parser.add_argument(
+        "--engines", type=int, nargs="*", default=[1, 2, 4], help="try so many on the GPU"
     )
     parser.add_argument("--small", action="store_true", help="a small model, to rehearse on a CPU")
     options = parser.parse_args()
@@ -110,6 +113,8 @@ def measure(model: processes.Model, directory: Path, options: Any, figures: Figu
             asyncio.run(single(fp8, model.path, options, figures, "fp8"))
     if options.only in (None, "two"):
         two(model, directory / "two.log", expected, options, figures)
+    if options.only in (None, "engines"):
+        engines(model, directory / "engines.log", expected, options, figures)
 
 
 def cache_flags(small: bool) -> tuple[list[str], list[str]]:
@@ -254,6 +259,50 @@ def two(
         take(said(output), "two GPUs", figures)
         asyncio.run(right(server, model.path, expected, "two GPUs", figures))
         asyncio.run(single(server, model.path, options, figures, "two GPUs"))
+
+
+def engines(
+    model: processes.Model, output: Path, expected: list[float], options: Any, figures: Figures
+) -> None:
+    """Serve the model with one engine on the GPU, then with several, alone there each time.
+
+    Each is compared with the first.
+    """
+    for count in options.engines:
+        name = f"{count} engines"
+        # Of two of a flag the last counts.
+        flags = ["--gpu-memory-utilization", "0.9", "--engines-per-gpu", f"{count}"]
+        with processes.ours(model, output, *flags) as server:
+            take(said(output), name, figures)
+            asyncio.run(right(server, model.path, expected, name, figures))
+            asyncio.run(shared(server, model, options, figures, name))
+        for load in shared_loads(options):
+            first, this = (
+                figures[f"{load}: pairs/s, {each} engines"] for each in (options.engines[0], count)
+            )
+            figures[f"{load}: ratio, {name}"] = this / first
+
+
+def shared_loads(options: Any) -> list[Load]:
+    """Return the loads for `engines`: the usual ones, and one request at a time."""
+    return [*loads(options), Load(*loads(options)[0][:2], 1)]
+
+
+async def shared(
+    server: processes.Server, model: processes.Model, options: Any, figures: Figures, name: str
+) -> None:
+    """Measure one of `engines`."""
+    import torch
+
+    # Small requests, as those of `right` were, narrow our window for so long.
+    await asyncio.sleep(WIDE_AFTER_SECONDS)
+    for load in shared_loads(options):
+        await throughput({name: server}, model.path, load, options.seconds, options.rounds, figures)
+    await small_beside_large({name: server}, model.path, figures, large(options))
+    figures[f"memory in MiB, {name}"] = server.memory_mib()
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        figures[f"memory of the GPU in MiB, {name}"] = (total - free) / 2**20
 
 
 if __name__ == "__main__":

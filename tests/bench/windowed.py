@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rerank_server import pipeline
 from rerank_server.__main__ import run
-from rerank_server.engines import Engine, load_engine
+from rerank_server.engines import Engine, load_engines
 from rerank_server.scheduling import Window
 from rerank_server.settings import Settings
 
@@ -41,11 +41,11 @@ def main(file: Path) -> int:
         window.tokens = max(least, min(most, tokens))
         print(json.dumps({"times": times, "window_tokens": window.tokens}), flush=True)
 
-    def load(settings: Settings) -> Engine:
-        engine = load_engine(settings)
+    def load(settings: Settings) -> list[Engine]:
+        engines = load_engines(settings)
         while not file.exists():
             time.sleep(0.1)
-        return engine
+        return engines
 
     vars(pipeline)["Window"] = KnownWindow
     signal.signal(signal.SIGUSR1, change)

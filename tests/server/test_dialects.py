@@ -106,7 +106,7 @@ async def serving(settings: Settings, model: Path) -> AsyncIterator[httpx.AsyncC
     pipeline = Pipeline(metrics, settings)
     transport = httpx.ASGITransport(create_app(pipeline, metrics, settings))
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
-        await pipeline.start(StandInEngine(model))
+        await pipeline.start([StandInEngine(model)])
         yield client
 
 

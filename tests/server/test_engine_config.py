@@ -32,6 +32,16 @@ def test_engine_arguments_reach_vllm(vllm: None, tiny_model: Path) -> None:
     assert config.cache_config.block_size == 32
 
 
+def test_engines_of_one_gpu_share_its_memory(vllm: None, tiny_model: Path) -> None:
+    from rerank_server.engines.vllm import engine_config
+
+    settings = Settings(model=str(tiny_model), engines_per_gpu=4, gpu_memory_utilization=0.8)
+
+    config = engine_config(settings, open_checkpoint(settings))
+
+    assert config.cache_config.gpu_memory_utilization == pytest.approx(0.2)
+
+
 def test_unknown_engine_argument_is_refused_with_the_nearest(vllm: None, tiny_model: Path) -> None:
     from rerank_server.engines.vllm import VllmEngine
 

@@ -33,7 +33,7 @@ async def client_of(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Yield a client at the address `peer` of a server that is ready."""
     app, pipeline = build(**settings)
-    await pipeline.start(engine)
+    await pipeline.start([engine])
     transport = httpx.ASGITransport(app, client=(peer, 1234))
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
         yield client

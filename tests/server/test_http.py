@@ -55,7 +55,7 @@ async def client(
     loading: httpx.AsyncClient, pipeline: Pipeline, engine: StandInEngine
 ) -> httpx.AsyncClient:
     """A client of a server that is ready."""
-    await pipeline.start(engine)
+    await pipeline.start([engine])
     return loading
 
 
@@ -258,7 +258,7 @@ async def test_model_that_fails_its_check_is_never_ready(
     engine.logits = [0.5, 0.5]
 
     with pytest.raises(ModelUnusable, match="one score"):
-        await pipeline.start(engine)
+        await pipeline.start([engine])
 
     ready = await loading.get("/ready")
     rerank = await loading.post("/rerank", json=REQUEST)

@@ -6,13 +6,13 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from rerank_server.__main__ import serve
+from rerank_server.__main__ import Load, serve
 from rerank_server.engines import Engine
 from rerank_server.errors import ModelUnusable
 from rerank_server.settings import Settings
@@ -28,7 +28,7 @@ async def engine(tiny_model: Path) -> StandInEngine:
 
 @contextlib.asynccontextmanager
 async def server(
-    load: Callable[[Settings], Engine], drain_seconds: int = 10
+    load: Load, drain_seconds: int = 10
 ) -> AsyncIterator[tuple[httpx.AsyncClient, "asyncio.Task[int]"]]:
     """Run a server on a free port; yields a client and the task that ends with the exit code."""
     with socket.socket() as probe:
@@ -65,9 +65,9 @@ async def answer_of(client: httpx.AsyncClient, path: str, status: int) -> httpx.
 async def test_port_is_open_while_the_model_loads(engine: StandInEngine) -> None:
     loaded = threading.Event()
 
-    def load(_: Settings) -> Engine:
+    def load(_: Settings) -> list[Engine]:
         loaded.wait(10)
-        return engine
+        return [engine]
 
     async with server(load) as (client, _):
         health = await client.get("/health")
@@ -83,7 +83,7 @@ async def test_port_is_open_while_the_model_loads(engine: StandInEngine) -> None
 async def test_unusable_model_ends_the_process_with_its_reason(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def load(_: Settings) -> Engine:
+    def load(_: Settings) -> list[Engine]:
         raise ModelUnusable("no such directory: mount the model there")
 
     async with server(load) as (_, task):
@@ -100,7 +100,7 @@ async def test_instruction_that_leaves_no_room_ends_the_process_with_its_reason(
 ) -> None:
     engine = StandInEngine(tiny_model, max_model_len=30)
 
-    async with server(lambda _: engine) as (_, task):
+    async with server(lambda _: [engine]) as (_, task):
         code = await task
 
     assert code == 1
@@ -117,7 +117,7 @@ async def test_failed_score_check_ends_the_process_with_its_reason(
 ) -> None:
     engine.logits = scores
 
-    async with server(lambda _: engine) as (_, task):
+    async with server(lambda _: [engine]) as (_, task):
         code = await asyncio.wait_for(task, 5)
 
     assert code == 1
@@ -129,7 +129,7 @@ async def test_failed_score_check_ends_the_process_with_its_reason(
 async def test_sigterm_while_loading_ends_at_once() -> None:
     never = threading.Event()
 
-    def load(_: Settings) -> Engine:
+    def load(_: Settings) -> list[Engine]:
         never.wait(20)
         raise ModelUnusable("too late")
 
@@ -143,7 +143,7 @@ async def test_sigterm_while_loading_ends_at_once() -> None:
 
 
 async def test_sigterm_lets_running_requests_finish(engine: StandInEngine) -> None:
-    async with server(lambda _: engine) as (client, task):
+    async with server(lambda _: [engine]) as (client, task):
         await answer_of(client, "/ready", 200)
         engine.running.clear()
         engine.entered.clear()
@@ -161,7 +161,7 @@ async def test_sigterm_lets_running_requests_finish(engine: StandInEngine) -> No
 
 
 async def test_drain_ends_in_time_though_a_request_hangs(engine: StandInEngine) -> None:
-    async with server(lambda _: engine, drain_seconds=1) as (client, task):
+    async with server(lambda _: [engine], drain_seconds=1) as (client, task):
         await answer_of(client, "/ready", 200)
         engine.running.clear()
         engine.entered.clear()
@@ -178,7 +178,7 @@ async def test_drain_ends_in_time_though_a_request_hangs(engine: StandInEngine) 
 
 
 async def test_client_that_goes_away_takes_its_work_with_it(engine: StandInEngine) -> None:
-    async with server(lambda _: engine) as (client, _):
+    async with server(lambda _: [engine]) as (client, _):
         await answer_of(client, "/ready", 200)
         engine.running.clear()
         engine.entered.clear()
@@ -197,7 +197,7 @@ async def test_client_that_goes_away_takes_its_work_with_it(engine: StandInEngin
 async def test_client_that_goes_away_amid_its_body_is_no_failure_of_ours(
     engine: StandInEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with server(lambda _: engine) as (client, _):
+    async with server(lambda _: [engine]) as (client, _):
         await answer_of(client, "/ready", 200)
         _, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
         head = b"POST /rerank HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n"
@@ -213,7 +213,7 @@ async def test_client_that_goes_away_amid_its_body_is_no_failure_of_ours(
 
 
 async def test_probes_do_not_wait_behind_work(engine: StandInEngine) -> None:
-    async with server(lambda _: engine) as (client, _):
+    async with server(lambda _: [engine]) as (client, _):
         await answer_of(client, "/ready", 200)
         engine.running.clear()
         engine.entered.clear()

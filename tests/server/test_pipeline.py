@@ -1,6 +1,7 @@
 """What becomes of requests between admission and engine, with a stand-in for vLLM."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from rerank_server.metrics import Metrics
 from rerank_server.pipeline import CHUNK_PAIRS, Pipeline
 from rerank_server.ranking import Ranking
 from rerank_server.settings import Settings
+from rerank_server.tokens import Prompt
 from standin_engine import StandInEngine
 
 
@@ -33,7 +35,7 @@ def metrics() -> Metrics:
 @pytest.fixture
 async def pipeline(engine: StandInEngine, metrics: Metrics) -> Pipeline:
     pipeline = Pipeline(metrics, Settings(model="tiny", stall_seconds=1))
-    await pipeline.start(engine)
+    await pipeline.start([engine])
     return pipeline
 
 
@@ -82,7 +84,7 @@ async def test_no_request_waits_for_the_whole_of_a_large_one(
 ) -> None:
     engine.seconds_per_prompt = 0.002
     pipeline = Pipeline(metrics, Settings(model="tiny"))
-    await pipeline.start(engine)
+    await pipeline.start([engine])
     before = engine.prompts_done
     engine.entered.clear()
     large = asyncio.create_task(pipeline.score([Ranking("q", ["word " * 50] * 1000)]))
@@ -193,7 +195,7 @@ async def test_engine_that_hangs_on_its_first_prompts_is_dead(
 ) -> None:
     engine.running.clear()
     pipeline = Pipeline(metrics, Settings(model="tiny", stall_seconds=1))
-    starting = asyncio.create_task(pipeline.start(engine))
+    starting = asyncio.create_task(pipeline.start([engine]))
 
     async with asyncio.timeout(5):
         while pipeline.dead is None:  # noqa: ASYNC110 - time itself is awaited
@@ -210,7 +212,7 @@ async def test_easy_pairs_in_the_wrong_order_are_a_warning(
     engine.logits = [-1.0, 1.0]
     pipeline = Pipeline(metrics, Settings(model="tiny"))
 
-    await pipeline.start(engine)
+    await pipeline.start([engine])
 
     assert pipeline.unready is None
     assert "above the answer" in caplog.text
@@ -239,7 +241,7 @@ async def test_unusable_scores_are_named(
     pipeline = Pipeline(metrics, Settings(model="tiny", score_check="enforce"))
 
     with pytest.raises(ModelUnusable, match=reason):
-        await pipeline.start(engine)
+        await pipeline.start([engine])
 
     assert pipeline.unready == "the model is being checked"
 
@@ -249,9 +251,96 @@ async def test_golden_scores_that_hold_pass(engine: StandInEngine, metrics: Metr
     engine.golden = [Golden(query="q", document="d", score=0.73)]
     pipeline = Pipeline(metrics, Settings(model="tiny"))
 
-    await pipeline.start(engine)
+    await pipeline.start([engine])
 
     assert metrics.registry.get_sample_value("rerank_score_check", {"result": "passed"}) == 1
+
+
+class WrongAlone(StandInEngine):
+    """Scores a pair that comes alone, as golden ones do, otherwise than one among others."""
+
+    async def score(self, prompts: Sequence[Prompt]) -> list[float]:
+        """Return the logits, or another one."""
+        logits = await super().score(prompts)
+        return logits if len(prompts) > 1 else [-logits[0]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "logits", "reason"),
+    [
+        (StandInEngine, [float("nan"), -1.0], "no numbers"),
+        (StandInEngine, [1.0, -0.5], "the same pair different scores"),
+        (WrongAlone, [1.0, -1.0], "0.269 instead of 0.731"),
+    ],
+)
+async def test_each_engine_is_checked(
+    kind: type[StandInEngine], logits: list[float], reason: str, tiny_model: Path, metrics: Metrics
+) -> None:
+    engines = [StandInEngine(tiny_model), StandInEngine(tiny_model), kind(tiny_model)]
+    for engine in engines:
+        engine.logits = [1.0, -1.0]
+        engine.golden = [Golden(query="q", document="d", score=0.731)]
+    engines[2].logits = logits
+    pipeline = Pipeline(metrics, Settings(model="tiny"))
+
+    with pytest.raises(ModelUnusable, match=reason):
+        await pipeline.start(engines)
+
+
+async def test_large_request_is_spread_over_all_engines(tiny_model: Path, metrics: Metrics) -> None:
+    engines = [StandInEngine(tiny_model) for _ in range(3)]
+    pipeline = Pipeline(metrics, Settings(model="tiny"))
+    await pipeline.start(engines)
+    documents = [f"{'word ' * 50}{number}" for number in range(300)]
+    for engine in engines:
+        engine.running.clear()
+        engine.entered.clear()
+
+    request = asyncio.create_task(pipeline.score([Ranking("q", documents)]))
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(engine.entered.wait() for engine in engines))
+    for engine in engines:
+        engine.running.set()
+
+    [together] = await request
+    [alone] = await pipeline.score([Ranking("q", documents[-1:])])
+    assert together.logits[-1] == alone.logits[0]
+
+
+async def test_engine_that_hangs_is_told_though_another_works(
+    tiny_model: Path, metrics: Metrics
+) -> None:
+    engines = [StandInEngine(tiny_model) for _ in range(2)]
+    pipeline = Pipeline(metrics, Settings(model="tiny", stall_seconds=1))
+    await pipeline.start(engines)
+    engines[0].running.clear()
+    engines[0].entered.clear()
+    hanging = asyncio.create_task(pipeline.score([Ranking("q", ["a"])]))
+    await engines[0].entered.wait()
+
+    async with asyncio.timeout(5):
+        while pipeline.dead is None:
+            await pipeline.score([Ranking("q", ["b"])])
+            await asyncio.sleep(0.05)
+
+    assert "work waits, and for 1 s none of it was done" in pipeline.dead
+    engines[0].running.set()
+    await hanging
+    assert pipeline.dead is None
+
+
+async def test_engine_that_dies_ends_the_work_of_the_others(
+    tiny_model: Path, metrics: Metrics
+) -> None:
+    engines = [StandInEngine(tiny_model) for _ in range(2)]
+    pipeline = Pipeline(metrics, Settings(model="tiny"))
+    await pipeline.start(engines)
+
+    engines[1].alive = False
+
+    assert pipeline.dead == "the engine has died"
+    with pytest.raises(NotReady, match="the engine has died"):
+        await pipeline.score([Ranking("q", ["a"])])
 
 
 async def test_metrics_tell_what_is_served(pipeline: Pipeline, metrics: Metrics) -> None:

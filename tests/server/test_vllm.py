@@ -120,6 +120,12 @@ class Server:
         by_index = {result["index"]: result["relevance_score"] for result in results}
         return [by_index[index] for index in range(len(documents))]
 
+    def metric(self, name: str) -> float:
+        text = self.client.get("/metrics").text
+        line = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+        assert line
+        return float(line[1])
+
     def wait_until_busy(self) -> None:
         deadline = time.monotonic() + 20
         while "rerank_queue_depth 0.0" in self.client.get("/metrics").text:
@@ -139,7 +145,7 @@ class Server:
 
 
 @contextlib.contextmanager
-def start(model: Path, log: Path) -> Iterator[Server]:
+def start(model: Path, log: Path, *flags: str) -> Iterator[Server]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -152,7 +158,7 @@ def start(model: Path, log: Path) -> Iterator[Server]:
     with (
         log.open("wb") as output,
         subprocess.Popen(
-            [sys.executable, "-m", "rerank_server", "--port", str(port)],
+            [sys.executable, "-m", "rerank_server", "--port", str(port), *flags],
             env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -367,9 +373,7 @@ def test_client_that_goes_away_leaves_the_engine_free(server: Server) -> None:
 
 def test_metrics_of_vllm_tell_how_well_the_prefix_cache_does(server: Server) -> None:
     def count(name: str) -> float:
-        line = re.search(rf"^vllm:{name} (\S+)$", server.client.get("/metrics").text, re.MULTILINE)
-        assert line
-        return float(line[1])
+        return server.metric(f'vllm:{name}{{engine="0"}}')
 
     before = count("prefix_cache_hits_total"), count("prefix_cache_queries_total")
     server.scores(QUERY, [f"{number} bottles" for number in range(40)])
@@ -426,6 +430,49 @@ def test_converted_checkpoint_scores_the_same_and_a_dead_engine_is_told_at_once(
     assert scores == pytest.approx(wanted, abs=TOLERANCE)
     assert response.status_code == 503
     assert told_after < 5
+
+
+def test_two_engines_score_as_one_and_are_both_given_up_when_one_dies(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    golden = json.loads((tiny_model / "golden.json").read_text(encoding="utf-8")) * 20
+    looked_up = [f'vllm:prefix_cache_queries_total{{engine="{number}"}}' for number in (0, 1)]
+    body = {"query": QUERY, "documents": [f"{number} " * 200 for number in range(1000)]}
+
+    with (
+        start(tiny_model, tmp_path / "server.log", "--engines-per-gpu", "2") as server,
+        ThreadPoolExecutor(16) as threads,
+    ):
+        before = [server.metric(name) for name in looked_up]
+        scores = list(
+            threads.map(
+                lambda pair: server.scores(
+                    pair["query"], [pair["document"]], instruction=pair["instruction"]
+                )[0],
+                golden,
+            )
+        )
+        after = [server.metric(name) for name in looked_up]
+        in_flight = threads.submit(server.client.post, "/rerank", json=body)
+        server.wait_until_busy()
+        engines = [
+            child
+            for child in psutil.Process(server.process.pid).children()
+            if "EngineCore" in " ".join(child.cmdline())
+        ]
+        killed = time.monotonic()
+        engines[1].kill()
+        server.wait_for("/health", 503, seconds=20)
+        health_after = time.monotonic() - killed
+        response = in_flight.result()
+        told_after = time.monotonic() - killed
+
+    assert scores == pytest.approx([pair["score"] for pair in golden], abs=TOLERANCE)
+    # Both had some.
+    assert all(late > early for early, late in zip(before, after, strict=True))
+    assert len(engines) == 2
+    assert response.status_code == 503
+    assert max(health_after, told_after) < 5
 
 
 def convert(original: Path, converted: Path) -> Path:

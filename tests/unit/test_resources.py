@@ -41,6 +41,7 @@ containers:
   - {name: PYTHONUTF8, value: "1"}
   - {name: RERANK_DRAIN_SECONDS, value: "60"}
   - {name: RERANK_DTYPE, value: auto}
+  - {name: RERANK_ENGINES_PER_GPU, value: "1"}
   - {name: RERANK_FAMILY, value: auto}
   - {name: RERANK_GPU_MEMORY_UTILIZATION, value: "0.9"}
   - {name: RERANK_HOST, value: 0.0.0.0}

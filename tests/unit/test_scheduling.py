@@ -122,6 +122,14 @@ async def test_who_gives_up_just_when_let_in_leaves_no_hole() -> None:
     assert list(line.inside) == ["next"]
 
 
+def test_slices_are_no_larger_for_several_engines() -> None:
+    one, three = Window(1000), Window(3000)
+
+    three.engines = 3
+
+    assert one.slice_tokens == three.slice_tokens
+
+
 async def test_window_is_wide_until_small_work_comes() -> None:
     line = Line(100)
     line.now = WIDE_AFTER_SECONDS

@@ -1,21 +1,33 @@
 from collections import Counter
+from types import SimpleNamespace
 
-from prometheus_client import REGISTRY, Gauge
 from prometheus_client.parser import text_string_to_metric_families
 
+from rerank_server.engines import vllm_metrics
 from rerank_server.metrics import Metrics
 
 
-def test_metrics_of_vllm_and_of_the_process_stand_beside_ours() -> None:
-    gauge = Gauge("vllm:num_requests_waiting", "As vLLM registers it, globally.")
-    gauge.set(3)
+def stats(waiting: int) -> SimpleNamespace:
+    """Return what vLLM's scheduler tells after a step, as far as we read it."""
+    return SimpleNamespace(
+        num_running_reqs=0,
+        num_waiting_reqs=waiting,
+        kv_cache_usage=0.5,
+        prefix_cache_stats=SimpleNamespace(queries=10, hits=4),
+    )
+
+
+def test_metrics_of_each_engine_and_of_the_process_stand_beside_ours() -> None:
+    for engine, waiting in ((0, 3), (1, 7), (0, 5)):
+        vllm_metrics.record(engine, stats(waiting))
 
     text = Metrics().text().decode()
-    REGISTRY.unregister(gauge)
 
     families = list(text_string_to_metric_families(text))
     names = Counter(family.name for family in families)
-    assert "vllm:num_requests_waiting 3.0" in text
+    assert 'vllm:num_requests_waiting{engine="0"} 5.0' in text
+    assert 'vllm:num_requests_waiting{engine="1"} 7.0' in text
+    assert 'vllm:prefix_cache_hits_total{engine="0"} 8.0' in text
     assert {"rerank_queue_depth", "process_resident_memory_bytes"} <= names.keys()
     assert set(names.values()) == {1}
 

@@ -68,6 +68,7 @@ def test_missing_model_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> No
         ("RERANK_DTYPE", "int4"),
         ("RERANK_MAX_MODEL_LEN", "0"),
         ("RERANK_GPU_MEMORY_UTILIZATION", "1.5"),
+        ("RERANK_ENGINES_PER_GPU", "9"),
         ("RERANK_LOG_LEVEL", "loud"),
     ],
 )
@@ -85,6 +86,18 @@ def test_bad_value_is_named_with_its_variable(
     [line] = capsys.readouterr().err.splitlines()
     assert variable in line
     assert value in line
+
+
+def test_several_engines_are_refused_for_a_model_on_several_gpus(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        read_settings(["--model", "m", "--tensor-parallel-size", "2", "--engines-per-gpu", "4"])
+
+    [line] = capsys.readouterr().err.splitlines()
+    assert "RERANK_ENGINES_PER_GPU (--engines-per-gpu) is '4'" in line
+    assert "RERANK_TENSOR_PARALLEL_SIZE is 2" in line
+    assert "set one of the two to 1" in line
 
 
 def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,7 +196,7 @@ def test_unknown_flag_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("max_model_len", "set RERANK_MAX_MODEL_LEN"),
         ("hf_overrides", "it follows from the model and its family"),
-        ("data_parallel_size", "one engine process is served"),
+        ("data_parallel_size", "set RERANK_ENGINES_PER_GPU, or start more servers"),
     ],
 )
 def test_engine_argument_with_a_setting_of_its_own_is_refused(

@@ -61,6 +61,14 @@ class RerankerServiceSpec(ApiModel):
                 "set it to 1, or name a resource'.format([self.engine.tensorParallelSize])",
             ),
             rule(
+                "self.engine.enginesPerGpu == 1 || self.engine.tensorParallelSize == 1",
+                "engine.enginesPerGpu and engine.tensorParallelSize are both above 1: set one of "
+                "them to 1",
+                "'engine.enginesPerGpu is %d and engine.tensorParallelSize is %d: a model that "
+                "takes several accelerators gives each enough to do, so set one of them to 1'"
+                ".format([self.engine.enginesPerGpu, self.engine.tensorParallelSize])",
+            ),
+            rule(
                 "!(has(self.resources.requests) && "
                 "self.accelerator.resource in self.resources.requests) && "
                 "!(has(self.resources.limits) && "

@@ -82,6 +82,17 @@ class Engine(ApiModel):
     tensor_parallel_size: Annotated[
         int, Field(ge=1, le=64, description="Accelerators that share one copy of the model.")
     ] = 1
+    engines_per_gpu: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=8,
+            description="Engine processes of a pod that share its accelerator. More than one pays "
+            "where the accelerator waits for the CPU: small models with short documents. Each "
+            "takes a core, memory of the pod, and for a copy of the model an equal part of "
+            "gpuMemoryUtilization.",
+        ),
+    ] = 1
     gpu_memory_utilization: Annotated[
         float,
         Field(ge=0.05, le=1, description="Share of the accelerator's memory vLLM takes."),

@@ -58,6 +58,7 @@ def environment(reranker: RerankerService) -> dict[str, str]:
         "RERANK_QUANTIZATION": spec.engine.quantization,
         "RERANK_MAX_MODEL_LEN": spec.engine.max_model_len,
         "RERANK_TENSOR_PARALLEL_SIZE": spec.engine.tensor_parallel_size,
+        "RERANK_ENGINES_PER_GPU": spec.engine.engines_per_gpu,
         "RERANK_GPU_MEMORY_UTILIZATION": spec.engine.gpu_memory_utilization,
         "RERANK_ENFORCE_EAGER": spec.engine.enforce_eager,
         "RERANK_INSTRUCTION": spec.engine.instruction,

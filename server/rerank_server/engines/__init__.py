@@ -41,8 +41,8 @@ class Engine(Protocol):
         """Stop the engine and its processes."""
 
 
-def load_engine(settings: Settings) -> Engine:
-    """Load the model; takes from seconds to minutes and blocks.
+def load_engines(settings: Settings) -> list[Engine]:
+    """Load the model into each engine; takes from seconds to minutes and blocks.
 
     Raises:
         ModelUnusable: the model cannot be served; the message says what to change.
@@ -52,4 +52,6 @@ def load_engine(settings: Settings) -> Engine:
     prepare_environment(settings.log_level, settings.log_dir)
     from rerank_server.engines.vllm import VllmEngine
 
-    return VllmEngine(settings, checkpoint)
+    # Not vLLM's own data_parallel_size, which gives each a GPU of its own; and one after the other,
+    # as each measures the GPU's memory while it starts.
+    return [VllmEngine(settings, checkpoint, each) for each in range(settings.engines_per_gpu)]

@@ -78,18 +78,22 @@ class VllmEngine:
     this talks to the engine process as that front end does, with one future for a whole call.
     """
 
-    def __init__(self, settings: Settings, checkpoint: Checkpoint) -> None:
+    def __init__(self, settings: Settings, checkpoint: Checkpoint, number: int = 0) -> None:
         """Load the model; blocks until it is loaded.
+
+        `number` tells the engines of one server apart.
 
         Raises:
             ModelUnusable: vLLM refused it or ran out of memory.
         """
         self._tokenizer = checkpoint.tokenizer
         self._golden = checkpoint.golden
+        self._number = number
         if current_platform.is_cpu():
             # As many threads as cores, which is torch's default, leave none for those who bring
             # the work: each step then waits for a thread that does not run.
-            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() - 1)))
+            threads = max(1, (usable_cores() - 1) // settings.engines_per_gpu)
+            os.environ.setdefault("OMP_NUM_THREADS", str(threads))
         try:
             config = engine_config(settings, checkpoint)
             self._pooling = Pooling(config.model_config)
@@ -100,6 +104,7 @@ class VllmEngine:
             log.info(
                 "vLLM is loaded",
                 extra={
+                    "engine": number,
                     "max_num_batched_tokens": steps.max_num_batched_tokens,
                     "max_num_seqs": steps.max_num_seqs,
                 },
@@ -110,7 +115,7 @@ class VllmEngine:
         # are for the person who chose model and settings.
         except Exception as error:
             raise ModelUnusable(
-                f"vLLM cannot load {settings.model}: {error} ({_advice(checkpoint)})"
+                f"vLLM cannot load {settings.model}: {error} ({_advice(settings, checkpoint)})"
             ) from error
         # The call and the place in it, by request.
         self._calls: dict[str, tuple[_Call, int]] = {}
@@ -175,7 +180,7 @@ class VllmEngine:
                 # One comes of each step, with statistics if nothing else.
                 self._steps += 1
                 if batch.scheduler_stats is not None:
-                    vllm_metrics.record(batch.scheduler_stats)
+                    vllm_metrics.record(self._number, batch.scheduler_stats)
                 for output in batch.outputs:
                     # Those of a cancelled call are nobody's.
                     if waiting := self._calls.pop(output.request_id, None):
@@ -250,7 +255,7 @@ def engine_config(settings: Settings, checkpoint: Checkpoint) -> VllmConfig:
         quantization=settings.quantization,
         max_model_len=checkpoint.max_model_len,
         tensor_parallel_size=settings.tensor_parallel_size,
-        gpu_memory_utilization=settings.gpu_memory_utilization,
+        gpu_memory_utilization=settings.gpu_memory_utilization / settings.engines_per_gpu,
         trust_remote_code=settings.trust_remote_code,
         enforce_eager=current_platform.is_cpu() if eager is None else eager,
         **defaults | settings.engine_args,
@@ -261,10 +266,12 @@ def engine_config(settings: Settings, checkpoint: Checkpoint) -> VllmConfig:
     return arguments.create_engine_config(online if current_platform.is_cpu() else offline)
 
 
-def _advice(checkpoint: Checkpoint) -> str:
+def _advice(settings: Settings, checkpoint: Checkpoint) -> str:
     gib = sum(file.stat().st_size for file in checkpoint.weights) / 2**30
+    engines = settings.engines_per_gpu
+    fewer = f"RERANK_ENGINES_PER_GPU (each of the {engines} loads them) or " if engines > 1 else ""
     return (
-        f"the lines above say why; if it is memory: the weights are {gib:.1f} GiB, so give the pod "
-        "more memory, a larger GPU or more of them with RERANK_TENSOR_PARALLEL_SIZE, or lower "
-        "RERANK_MAX_MODEL_LEN; if it is the number format: set RERANK_DTYPE"
+        f"the lines above say why; if it is memory: the weights are {gib:.1f} GiB, so give "
+        "the pod more memory, a larger GPU or more of them with RERANK_TENSOR_PARALLEL_SIZE, or "
+        f"lower {fewer}RERANK_MAX_MODEL_LEN; if it is the number format: set RERANK_DTYPE"
     )

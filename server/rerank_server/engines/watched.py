@@ -14,6 +14,8 @@ class WatchedEngine:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        # Of the prompts in it.
+        self.tokens = 0
         self._calls = 0
         self._since = 0.0
         # Seconds without progress until the last call that waited was given up.
@@ -54,7 +56,9 @@ class WatchedEngine:
         """Return one logit per prompt, as `Engine.score`."""
         if not self._calls:
             self._since = time.monotonic() - self._idle
+        tokens = sum(len(prompt.ids) for prompt in prompts)
         self._calls += 1
+        self.tokens += tokens
         try:
             logits = await self._engine.score(prompts)
         except asyncio.CancelledError:
@@ -65,6 +69,7 @@ class WatchedEngine:
             raise
         finally:
             self._calls -= 1
+            self.tokens -= tokens
         self._progress()
         return logits
 
