@@ -33,12 +33,12 @@ BLANK = {field.name: None for field in msgspec.structs.fields(EngineCoreRequest)
 # Requests to write before others in the event loop get a turn: 64 take 2 ms or so.
 BURST = 64
 
-# By default vLLM starts a process, which imports all of it anew, to see what transformers' own
-# implementation of the model could do.
-DEFAULTS = {"model_impl": "vllm"}
 # The prefix cache keeps whole blocks, and by default one of 128 tokens is longer than what the
 # documents of a request have in common.
-CPU_DEFAULTS = DEFAULTS | {"block_size": 32}
+CPU_ARGUMENTS = {"block_size": 32}
+# Of these vLLM has an implementation. Unless it is told to take that, it starts a process, which
+# imports all of it anew, to see what the one of transformers could do.
+LANGUAGE_MODEL_ARGUMENTS = {"model_impl": "vllm"}
 
 DEAD = "vLLM's engine process has died"
 
@@ -244,7 +244,11 @@ def engine_config(settings: Settings, checkpoint: Checkpoint) -> VllmConfig:
                 + (f"did you mean {near[0]!r}?" if near else "take it out")
             )
     eager = settings.enforce_eager
-    defaults = CPU_DEFAULTS if current_platform.is_cpu() else DEFAULTS
+    own: dict[str, Any] = {}
+    if current_platform.is_cpu():
+        own |= CPU_ARGUMENTS
+    if checkpoint.is_language_model:
+        own |= LANGUAGE_MODEL_ARGUMENTS
     arguments = AsyncEngineArgs(
         model=str(checkpoint.path),
         tokenizer=str(checkpoint.directory),
@@ -258,7 +262,7 @@ def engine_config(settings: Settings, checkpoint: Checkpoint) -> VllmConfig:
         gpu_memory_utilization=settings.gpu_memory_utilization / settings.engines_per_gpu,
         trust_remote_code=settings.trust_remote_code,
         enforce_eager=current_platform.is_cpu() if eager is None else eager,
-        **defaults | settings.engine_args,
+        **own | settings.engine_args,
     )
     # It decides how much goes into one step. A GPU wants the most, since nobody waits for a next
     # token here; on a CPU a step is long, and until it ends nothing can be cancelled.
