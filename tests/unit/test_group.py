@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,16 @@ async def test_nothing_is_given_to_any_engine_once_one_has_died(
     assert [engine.calls for engine in engines] == [0, 0, 0]
 
 
-def test_all_engines_are_closed(group: EngineGroup, engines: list[StandInEngine]) -> None:
-    group.close()
+def test_no_engine_waits_for_another_to_end(tiny_model: Path) -> None:
+    together = threading.Barrier(3)
+
+    class Slow(StandInEngine):
+        def close(self) -> None:
+            together.wait(timeout=5)
+            super().close()
+
+    engines = [Slow(tiny_model) for _ in range(3)]
+
+    EngineGroup(engines).close()
 
     assert all(engine.closed for engine in engines)
