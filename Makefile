@@ -50,7 +50,7 @@ test-lab: lab-build ## The lab itself: start, failures, and that nothing is left
 	$(BIN)/pytest -q tests/lab
 
 test-e2e: lab-build keda-build ## The chart and both images on a real cluster (LAB=existing: that of KUBECONFIG)
-	$(BIN)/pytest -q tests/e2e
+	$(BIN)/pytest -q --durations=15 tests/e2e
 
 bench-server: .venv-vllm/done ## The server beside vLLM's own, on this machine: figures, no test (15 min)
 	PYTHONPATH=tests .venv-vllm/bin/python -m bench.server
