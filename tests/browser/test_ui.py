@@ -3,7 +3,7 @@
 import contextlib
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -156,6 +156,7 @@ def test_documents_that_were_cut_are_counted(page: Page) -> None:
         ("query", " ", "400 invalid_request", "query is "),
         ("top_n", "0", "400 invalid_request", "top_n is 0: "),
         ("top_n", "two", "400 invalid_request", 'top_n is "two": '),
+        ("top_n", "Infinity", "400 invalid_request", 'top_n is "Infinity": '),
         ("documents", "a\n" * 51, "413 too_large", "51 documents, and the limit is 50: "),
     ],
 )
@@ -241,7 +242,8 @@ def test_token_is_asked_for_and_kept_nowhere(
 def test_field_for_a_token_appears_where_something_else_wants_one(
     browser: Chrome, server: ServerProcess
 ) -> None:
-    with proxy(server, closed="/v1/rerank") as address:
+    login = httpx.Response(401, html="<h1>Sign in</h1>")
+    with proxy(server, {"/v1/rerank": login}) as address:
         page = Page(browser, f"{address}/some/where/ui")
         before = page.find("token").is_displayed()
 
@@ -250,6 +252,25 @@ def test_field_for_a_token_appears_where_something_else_wants_one(
     assert not before
     assert page.text("error") == "401 Unauthorized\n<h1>Sign in</h1>"
     assert page.find("token").is_displayed()
+
+
+@pytest.mark.parametrize(
+    ("answer", "shown"),
+    [
+        (httpx.Response(403, json={"message": "No key"}), "403 Forbidden\nNo key"),
+        (httpx.Response(502, json="down"), '502 Bad Gateway\n"down"'),
+    ],
+    ids=["another-form", "no-object"],
+)
+def test_refusal_of_somebody_else_is_shown_as_far_as_it_is_known(
+    answer: httpx.Response, shown: str, browser: Chrome, server: ServerProcess
+) -> None:
+    with proxy(server, {"/v1/rerank": answer}) as address:
+        page = Page(browser, f"{address}/some/where/ui")
+
+        page.rank()
+
+    assert page.text("error") == shown
 
 
 def test_page_works_behind_a_path(browser: Chrome, server: ServerProcess) -> None:
@@ -346,8 +367,8 @@ def test_page_fits_the_window(width: int, height: int, scheme: str, page: Page) 
 
 
 @contextlib.contextmanager
-def proxy(server: ServerProcess, closed: str = "") -> Iterator[str]:
-    """Run a proxy that has the server at /some/where, and wants a login for the path `closed`."""
+def proxy(server: ServerProcess, answers: Mapping[str, httpx.Response] = {}) -> Iterator[str]:
+    """Run a proxy that has the server at /some/where, and `answers` of its own for some paths."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -355,8 +376,8 @@ def proxy(server: ServerProcess, closed: str = "") -> Iterator[str]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             if path == self.path:
                 answer = httpx.Response(404)
-            elif path == closed:
-                answer = httpx.Response(401, html="<h1>Sign in</h1>")
+            elif path in answers:
+                answer = answers[path]
             else:
                 answer = server.client.request(self.command, path, content=body)
             self.send_response(answer.status_code)
