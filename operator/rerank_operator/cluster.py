@@ -15,7 +15,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 
 from rerank_operator import __version__
 from rerank_operator.api import Manifest
-from rerank_operator.errors import NotFound, OperatorError, Refused, Unavailable
+from rerank_operator.errors import Conflict, NotFound, OperatorError, Refused, Unavailable
 from rerank_operator.metrics import NO_ANSWER, Metrics
 from rerank_operator.names import EVENTS, FIELD_MANAGER, LEASES, OWNER_LABEL, RERANKERS, Kind
 
@@ -30,7 +30,7 @@ _JSON = "application/json"
 _APPLY = "application/apply-patch+yaml"
 # The revision of an empty etcd: no object has it, so what is to have it can only be made.
 _NO_VERSION = "1"
-# Not a verdict on the object: conflict, expired, overload, and authentication that is renewed.
+# Not a verdict on the object: expired, overload, and authentication that is renewed.
 _PASSING = {401, 408, 410, 429}
 
 
@@ -113,19 +113,17 @@ class Cluster:
         """Write the full intent for one object and return the object as it is then."""
         return await self._apply(kind, manifest)
 
-    async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest | None:
-        """Write the full intent for an object that is not there.
+    async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
+        """Write the full intent for an object that is not there, and return it as it is then.
 
-        Return None, and change nothing, if there is one of that name, whosever it is.
+        Raises:
+            Conflict: nothing was written, most likely because there is one of that name.
 
         Source: k8s.io/apiserver/pkg/registry/generic/registry, `Store.Update`: an apply may create
         whatever version it names, and changes an object only in that version.
         """
         metadata = manifest["metadata"] | {"resourceVersion": _NO_VERSION}
-        try:
-            return await self._apply(kind, manifest | {"metadata": metadata})
-        except _Conflict:
-            return None
+        return await self._apply(kind, manifest | {"metadata": metadata})
 
     async def apply_status(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Write a whole status and return the object as it is then.
@@ -216,8 +214,8 @@ class Cluster:
             "PATCH",
             f"{api_path(kind, metadata['namespace'])}/{metadata['name']}{subresource}",
             manifest,
-            {"fieldManager": FIELD_MANAGER, "force": "true"},
-            _APPLY,
+            query={"fieldManager": FIELD_MANAGER, "force": "true"},
+            content_type=_APPLY,
         )
 
     async def _write(
@@ -236,8 +234,14 @@ class Cluster:
         seconds = min(CALL_SECONDS, self._fence.seconds())
         if not seconds:
             raise Unavailable(f"{method} {path}: held back, the Lease was not renewed in time")
-        limited = {"timeout": f"{int(seconds)}s", **query}
-        return await self._request(method, path, body, seconds, limited, content_type)
+        return await self._request(
+            method,
+            path,
+            body,
+            seconds,
+            query={"timeout": f"{int(seconds)}s", **query},
+            content_type=content_type,
+        )
 
     async def _request(
         self,
@@ -271,15 +275,11 @@ class Cluster:
         raise _failure(response.status, _message(text) or str(response.reason), f"{method} {path}")
 
 
-class _Conflict(Unavailable):
-    """The object is not, or no longer, in the version that the request is about."""
-
-
 def _failure(status: int, message: str, request: str) -> OperatorError:
     if status == 404:
         return NotFound(message)
     if status == 409:
-        return _Conflict(f"{request}: {status}: {message}")
+        return Conflict(f"{request}: {status}: {message}")
     # 500 is mostly about the object: a webhook is silent, no address is left for a Service.
     if status in _PASSING or status > 500:
         return Unavailable(f"{request}: {status}: {message}")

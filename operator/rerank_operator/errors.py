@@ -22,7 +22,11 @@ class Refused(OperatorError):
 
 
 class Unavailable(OperatorError):
-    """The API server could not answer now: conflict, overload, time-out or a lost connection."""
+    """The API server could not answer now: overload, time-out or a lost connection."""
+
+
+class Conflict(Unavailable):
+    """The object is not, or no longer, in the version that a write is about."""
 
 
 class LeaseLost(OperatorError):

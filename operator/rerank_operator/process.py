@@ -204,8 +204,7 @@ async def _revisit(memo: handlers.Memo, downloads: Downloads) -> None:
 
 
 def _downloads(store: Store, key: Key) -> bool:
-    jobs = (child for child in store.children(key) if child["kind"] == JOBS.name)
-    return any(map(is_under_way, jobs))
+    return any(map(is_under_way, store.of_kind(key, JOBS)))
 
 
 async def _resync(cluster: Cluster, memo: handlers.Memo, settings: Settings) -> None:

@@ -9,7 +9,14 @@ from pydantic import ValidationError
 
 from rerank_operator import drift, names
 from rerank_operator.api import Manifest, RerankerService, RerankerServiceStatus, parse
-from rerank_operator.errors import InvalidSpec, NotFound, OperatorError, Refused, Unavailable
+from rerank_operator.errors import (
+    Conflict,
+    InvalidSpec,
+    NotFound,
+    OperatorError,
+    Refused,
+    Unavailable,
+)
 from rerank_operator.events import build_event
 from rerank_operator.names import Kind
 from rerank_operator.observed import Observed, Progress, lacks_room
@@ -38,8 +45,8 @@ class Cluster(Protocol):
 
     async def apply(self, kind: Kind, manifest: Manifest) -> Manifest: ...
 
-    async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest | None:
-        """Returns None, and changes nothing, where an object of that name is."""
+    async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
+        """Raises `Conflict`, and changes nothing, where an object of that name is."""
 
     async def apply_status(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Raises `NotFound` as well: unlike `apply` this creates nothing."""
@@ -130,8 +137,7 @@ class Reconciler:
         if cache is not None and cache.existing_claim is not None:
             # Without our label it is in no watch.
             claim = await self._cluster.get(names.CLAIMS, key.namespace, cache.existing_claim)
-        children = self._store.children(key)
-        jobs = [child for child in children if child["kind"] == names.JOBS.name]
+        jobs = self._store.of_kind(key, names.JOBS)
         deployment = self._own(key, names.DEPLOYMENTS, reranker)
         _, downloads = self._pods(key)
         refusal = await self._refusal(key, without_pod(jobs, downloads, self._clock()))
@@ -189,7 +195,7 @@ class Reconciler:
                 continue
             try:
                 settled &= await self._apply(key, manifest, reranker)
-            except _Conflict as error:
+            except _NameTaken as error:
                 problems[kind] = Finding(names.NAME_CONFLICT, str(error))
             except NotFound as error:
                 problems[kind] = _absent(kind, f"{_title(manifest)}: {error}")
@@ -213,32 +219,28 @@ class Reconciler:
         """Make one child as it should be. False: it had to be put back, so look again soon.
 
         Raises:
-            _Conflict: an object of that name is there and is not ours.
+            _NameTaken: an object of that name is there and is not ours.
         """
         kind = names.KIND_BY_NAME[manifest["kind"]]
         namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
-        observed = next(
-            (
-                child
-                for child in self._store.children(key)
-                if child["kind"] == kind.name and child["metadata"]["name"] == name
-            ),
-            None,
-        )
+        known = self._store.of_kind(key, kind)
+        observed = next((child for child in known if _name(child) == name), None)
         unwatched = kind in names.OPTIONAL_KINDS
         if observed is None or (unwatched and not is_ours(observed, reranker)):
             # No watch shows an object without our label, and a forced apply would take it over;
             # nor that one of a kind without a watch went with an earlier service of the name.
-            if (created := await self._cluster.apply_new(kind, manifest)) is not None:
-                self._store.put(created)
+            try:
+                self._store.put(await self._cluster.apply_new(kind, manifest))
+            except Conflict:
+                observed = await self._cluster.get(kind, namespace, name)
+                if observed is None:
+                    # It went in between, or a webhook or a quota has said so.
+                    raise
+            else:
                 log.info("child created", extra=_about(key, child=_title(manifest)))
                 return True
-            observed = await self._cluster.get(kind, namespace, name)
-        if observed is None:
-            # It went in between.
-            return False
         if not is_ours(observed, reranker):
-            raise _Conflict(
+            raise _NameTaken(
                 f"{_title(manifest)} exists and does not belong to this RerankerService: "
                 "remove it, or give the RerankerService another name"
             )
@@ -290,14 +292,9 @@ class Reconciler:
 
     def _own(self, key: Key, kind: Kind, reranker: RerankerService) -> Manifest | None:
         """Return the child of this kind; None while it is not there or its name is another's."""
+        known = self._store.of_kind(key, kind)
         return next(
-            (
-                child
-                for child in self._store.children(key)
-                if child["kind"] == kind.name
-                and child["metadata"]["name"] == key.instance
-                and is_ours(child, reranker)
-            ),
+            (each for each in known if _name(each) == key.instance and is_ours(each, reranker)),
             None,
         )
 
@@ -305,18 +302,16 @@ class Reconciler:
         """Return the HorizontalPodAutoscaler at work, whoever made it."""
         scaling = reranker.spec.autoscaling
         name = names.autoscaler(key.instance, scaling.type == "keda") if scaling else ""
-        return next((each for each in self._autoscalers(key) if _name(each) == name), None)
+        known = self._store.of_kind(key, names.AUTOSCALERS)
+        return next((each for each in known if _name(each) == name), None)
 
     def _other_autoscaler(self, key: Key, manifest: Manifest) -> Manifest | None:
         """Return one that has to go before `manifest` may come: two would pull at the same pods."""
         if manifest["kind"] not in (names.AUTOSCALERS.name, names.SCALED_OBJECTS.name):
             return None
         name = names.autoscaler(key.instance, manifest["kind"] == names.SCALED_OBJECTS.name)
-        return next((each for each in self._autoscalers(key) if _name(each) != name), None)
-
-    def _autoscalers(self, key: Key) -> list[Manifest]:
-        children = self._store.children(key)
-        return [child for child in children if child["kind"] == names.AUTOSCALERS.name]
+        known = self._store.of_kind(key, names.AUTOSCALERS)
+        return next((each for each in known if _name(each) != name), None)
 
     async def _write_status(self, key: Key, body: Manifest, status: RerankerServiceStatus) -> bool:
         if status == _status(body):
@@ -359,7 +354,7 @@ class Reconciler:
             log.debug("event not written", extra=_about(key, error=str(error)))
 
 
-class _Conflict(Exception):
+class _NameTaken(Exception):
     """An object that is not ours has the name that one of ours needs."""
 
 

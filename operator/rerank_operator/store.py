@@ -120,7 +120,7 @@ class Store:
 
     def reranker(self, key: Key) -> Manifest | None:
         """Return the RerankerService itself, or None if there is none."""
-        return next(iter(self._of(key, lambda kind: kind == RERANKERS)), None)
+        return next(iter(self.of_kind(key, RERANKERS)), None)
 
     def children(self, key: Key) -> list[Manifest]:
         """Return the objects labelled as its children, pods apart."""
@@ -128,7 +128,11 @@ class Store:
 
     def pods(self, key: Key) -> list[Manifest]:
         """Return its pods, without their specs."""
-        return self._of(key, lambda kind: kind == PODS)
+        return self.of_kind(key, PODS)
+
+    def of_kind(self, key: Key, kind: Kind) -> list[Manifest]:
+        """Return the objects of one kind that are its."""
+        return self._of(key, lambda other: other == kind)
 
     def _of(self, key: Key, wanted: Callable[[Kind], bool]) -> list[Manifest]:
         identities = sorted(self._owned.get(key, ()))

@@ -9,7 +9,7 @@ from typing import Any
 from apiserver.objects import Objects
 from rerank_operator.api import Manifest
 from rerank_operator.cluster import api_path
-from rerank_operator.errors import Unavailable
+from rerank_operator.errors import Conflict, Unavailable
 from rerank_operator.names import (
     EVENTS,
     FIELD_MANAGER,
@@ -65,11 +65,11 @@ class _DryRun:
     async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
         return self._apply(kind, manifest, "")
 
-    async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest | None:
-        there = await self.get(
-            kind, manifest["metadata"]["namespace"], manifest["metadata"]["name"]
-        )
-        return None if there else await self.apply(kind, manifest)
+    async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
+        name = manifest["metadata"]["name"]
+        if await self.get(kind, self._service.namespace, name):
+            raise Conflict(name)
+        return await self.apply(kind, manifest)
 
     async def apply_status(self, kind: Kind, manifest: Manifest) -> Manifest:
         return self._apply(kind, manifest, "/status")

@@ -1,4 +1,3 @@
-import json
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -7,27 +6,30 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 
 from rerank_operator.cluster import LEAST_WRITE_SECONDS, Cluster, Fence
-from rerank_operator.errors import NotFound, Refused, Unavailable
+from rerank_operator.errors import Conflict, NotFound, Refused, Unavailable
 from rerank_operator.names import DEPLOYMENTS, RERANKERS, SERVICES
 
 
 class Answer:
-    """A refusal in the API server's form."""
+    """An answer of the API server, or of who stands before it."""
 
     reason = "Because"
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, text: str) -> None:
         self.status = status
+        self._text = text
 
     async def read(self) -> bytes:
-        return json.dumps({"message": "no"}).encode()
+        return self._text.encode()
 
 
 class Server(RESTClientObject):
-    """Notes path and time limits of each request, and answers all with one status."""
+    """Notes path, time limits and body of each request, and answers all the same."""
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, text: str = '{"message": "no"}') -> None:
         self.status = status
+        self.text = text
+        self.bodies: list[object] = []
         self.paths: list[str] = []
         self.limits: list[tuple[float, list[str]]] = []
 
@@ -36,7 +38,8 @@ class Server(RESTClientObject):
         self.paths.append(f"{method} {parts.path}")
         limit = parse_qs(parts.query).get("timeout", [])
         self.limits.append((arguments["_request_timeout"].total, limit))
-        return Answer(self.status)
+        self.bodies.append(arguments["body"])
+        return Answer(self.status, self.text)
 
 
 def make_cluster(server: Server, fence: Fence | None = None) -> Cluster:
@@ -78,10 +81,29 @@ async def test_absent_object_is_none_and_needs_no_deleting() -> None:
     await cluster.delete(SERVICES, MANIFEST)
 
 
-async def test_object_that_is_there_already_is_not_new() -> None:
-    cluster = make_cluster(Server(409))
+async def test_object_that_is_to_be_new_names_a_version_that_none_has() -> None:
+    server = Server(409)
 
-    assert await cluster.apply_new(SERVICES, MANIFEST) is None
+    with pytest.raises(Conflict):
+        await make_cluster(server).apply_new(SERVICES, MANIFEST)
+
+    assert server.bodies == [
+        {"metadata": {"name": "demo", "namespace": "search", "uid": "x", "resourceVersion": "1"}}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"kind": "Status", "message": "exceeded quota"}', "exceeded quota"),
+        ("Too many requests, please try again later.\n", "Too many requests, please"),
+        ('{"kind": "Status"}', '{"kind": "Status"}'),
+        ("", "Because"),
+    ],
+)
+async def test_refusal_is_told_in_the_words_of_who_refuses(text: str, words: str) -> None:
+    with pytest.raises(Refused, match=words):
+        await make_cluster(Server(403, text)).apply(SERVICES, MANIFEST)
 
 
 async def test_paths_are_those_of_core_and_named_groups() -> None:

@@ -6,7 +6,7 @@ import pytest
 from builders import make_body, make_pod
 from rerank_operator import names
 from rerank_operator.api import Manifest
-from rerank_operator.errors import NotFound, OperatorError, Refused, Unavailable
+from rerank_operator.errors import Conflict, NotFound, OperatorError, Refused, Unavailable
 from rerank_operator.names import Kind
 from rerank_operator.reconcile import ROOM_WAIT, Reconciler
 from rerank_operator.settings import Settings
@@ -36,9 +36,10 @@ class FakeCluster:
         held = self.objects.get((kind.name, name), {"metadata": {"uid": f"{kind.name}-uid"}})
         return self._keep(held | manifest | {"metadata": held["metadata"] | manifest["metadata"]})
 
-    async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest | None:
-        there = (kind.name, manifest["metadata"]["name"]) in self.objects
-        return None if there else await self.apply(kind, manifest)
+    async def apply_new(self, kind: Kind, manifest: Manifest) -> Manifest:
+        if (kind.name, manifest["metadata"]["name"]) in self.objects:
+            raise Conflict("409")
+        return await self.apply(kind, manifest)
 
     async def apply_status(self, kind: Kind, manifest: Manifest) -> Manifest:
         self.writes.append("status")
@@ -627,6 +628,19 @@ async def test_unavailable_server_is_tried_again_and_leaves_no_verdict(call: str
 
     assert not settled
     assert "status" not in world.cluster.objects[("RerankerService", "demo")]
+
+
+async def test_conflict_without_an_object_is_tried_again_and_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World()
+    world.cluster.failures["apply Deployment"] = Conflict("409: the quota was changed")
+
+    settled = await world.reconciler.reconcile(KEY)
+
+    assert not settled
+    (record,) = [each for each in caplog.records if each.levelname == "WARNING"]
+    assert vars(record)["error"] == "409: the quota was changed"
 
 
 async def test_object_that_goes_during_the_pass_is_no_failure() -> None:

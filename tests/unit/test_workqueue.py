@@ -69,6 +69,22 @@ async def test_burst_is_waited_for_unless_it_is_urgent() -> None:
     assert work.calls == ["urgent", "burst", "other"]
 
 
+async def test_urgent_addition_during_a_call_is_not_waited_for() -> None:
+    work = Work()
+    work.gate.clear()
+    queue = WorkQueue(work)
+    queue.add("a", urgent=True)
+
+    async with running(queue):
+        await work.until(1)
+        queue.add("a", urgent=True)
+        queue.add("burst")
+        work.gate.set()
+        await work.until(3)
+
+    assert work.calls == ["a", "a", "burst"]
+
+
 async def test_additions_during_a_call_give_one_more_call_after_it() -> None:
     work = Work()
     work.gate.clear()
