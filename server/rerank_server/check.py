@@ -38,7 +38,7 @@ PROBE_TRIES = 5
 
 
 class Speed(NamedTuple):
-    """What the engine does in a second with much to do, and its time for a small request."""
+    """What all engines do in a second with much to do, and the time of a small request."""
 
     pairs: float
     tokens: float

@@ -47,8 +47,8 @@ class Metrics:
         )
         self.capacity = Gauge(
             "rerank_capacity_pairs_per_second",
-            "Pairs that the engine does in a second: measured at start, with pairs of about a "
-            "hundred tokens, and corrected by what it does when it is faster, or full.",
+            "Pairs that the engines do in a second: measured at start, with pairs of about a "
+            "hundred tokens, and corrected by what they do when they are faster, or full.",
             registry=self.registry,
         )
         self.queue_wait = Gauge(
@@ -58,12 +58,12 @@ class Metrics:
         )
         self.utilization = Gauge(
             "rerank_utilization",
-            "Part of the tokens that the engine could have done in the last minute, that it did.",
+            "Part of the tokens that the engines could have done in the last minute that they did.",
             registry=self.registry,
         )
         self.queue_seconds = Histogram(
             "rerank_queue_seconds",
-            "Time from a request's admission to its first pairs' way into the engine.",
+            "Time from a request's admission to its first pairs' way into an engine.",
             buckets=LATENCY_BUCKETS,
             registry=self.registry,
         )

@@ -113,7 +113,7 @@ class Pipeline:
         window = WINDOW_SMALL_TIMES * speed.small_seconds * speed.tokens
         self._window.tokens = max(count * least, min(count * most, round(window)))
         log.info(
-            "measured the engine",
+            "measured the engines",
             extra={
                 "engines": count,
                 "pairs_per_second": round(speed.pairs, 1),

@@ -28,9 +28,9 @@ class Turn:
 
 
 class Window:
-    """Bounds the tokens that are in the engine at once.
+    """Bounds the tokens that are in the engines at once.
 
-    What is in the engine cannot be overtaken, so there is no more in it than keeps it busy. Large
+    What is in an engine cannot be overtaken, so there is no more in it than keeps it busy. Large
     work leaves a part of the window to small work and the other way round: neither waits for all
     of the other. Within a kind the oldest request goes first.
     """

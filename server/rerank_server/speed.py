@@ -1,4 +1,4 @@
-"""How fast the engine is, and how much of that is used."""
+"""How fast the engines are together, and how much of that is used."""
 
 import time
 from collections import deque
@@ -13,11 +13,11 @@ class Speed:
     """Pairs and tokens a second: measured at start, and again by what is done."""
 
     def __init__(self) -> None:
-        # Of the engine, 0 until measured.
+        # Of all engines, 0 until measured.
         self.pairs = 0.0
         self.tokens = 0.0
         # Since the last measurement: for how long there was work, what was done, and whether the
-        # engine had all it could take all that time.
+        # engines had all they could take all that time.
         self._began: float | None = None
         self._busy_seconds = 0.0
         self._pairs = 0

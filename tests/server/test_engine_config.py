@@ -42,6 +42,19 @@ def test_engines_of_one_gpu_share_its_memory(vllm: None, tiny_model: Path) -> No
     assert config.cache_config.gpu_memory_utilization == pytest.approx(0.2)
 
 
+def test_implementation_of_a_language_model_is_vllms_unless_another_is_asked_for(
+    vllm: None, tiny_model: Path
+) -> None:
+    from rerank_server.engines.vllm import engine_config
+
+    ours = Settings(model=str(tiny_model))
+    theirs = Settings(model=str(tiny_model), engine_args={"model_impl": "auto"})
+
+    configs = [engine_config(each, open_checkpoint(each)) for each in (ours, theirs)]
+
+    assert [config.model_config.model_impl for config in configs] == ["vllm", "auto"]
+
+
 def test_unknown_engine_argument_is_refused_with_the_nearest(vllm: None, tiny_model: Path) -> None:
     from rerank_server.engines.vllm import VllmEngine
 

@@ -52,11 +52,22 @@ async def test_work_that_was_given_up_weighs_nothing(
     abandoned.cancel()
     with pytest.raises(asyncio.CancelledError):
         await abandoned
-    engines[0].running.set()
+
+    assert [engine.tokens for engine in group.engines] == [0, 0, 0]
+
+
+async def test_engine_whose_callers_give_up_gets_no_more_while_others_are_free(
+    group: EngineGroup, engines: list[StandInEngine]
+) -> None:
+    engines[0].running.clear()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await group.score(SHORT)
 
     await group.score(SHORT)
 
-    assert [engine.calls for engine in engines] == [2, 0, 0]
+    assert [engine.calls for engine in engines] == [1, 1, 0]
+    engines[0].running.set()
 
 
 async def test_engine_that_hangs_is_noticed_while_the_others_work(

@@ -1,6 +1,7 @@
 """The seam between the server and whatever computes scores."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Protocol
 
 from rerank_server.engines.checkpoint import Golden, open_checkpoint
@@ -54,4 +55,11 @@ def load_engines(settings: Settings) -> list[Engine]:
 
     # Not vLLM's own data_parallel_size, which gives each a GPU of its own; and one after the other,
     # as each measures the GPU's memory while it starts.
-    return [VllmEngine(settings, checkpoint, each) for each in range(settings.engines_per_gpu)]
+    engines: list[Engine] = []
+    with ExitStack() as unfinished:
+        for number in range(settings.engines_per_gpu):
+            engine = VllmEngine(settings, checkpoint, number)
+            unfinished.callback(engine.close)
+            engines.append(engine)
+        unfinished.pop_all()
+    return engines

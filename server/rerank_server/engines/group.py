@@ -40,11 +40,13 @@ class EngineGroup:
         if not self.alive:
             # A dead one has nothing to do, so that all work would go there.
             raise EngineFailed("an engine has died")
-        return await min(self.engines, key=lambda engine: engine.tokens).score(prompts)
+        # One that hangs is soon without work, where its callers give up.
+        least = min(self.engines, key=lambda engine: (engine.tokens, engine.idle_seconds))
+        return await least.score(prompts)
 
     def close(self) -> None:
         """Stop all engines and their processes."""
         # At once: each takes seconds to end, and a pod that is going away has few.
-        with ThreadPoolExecutor() as threads:
+        with ThreadPoolExecutor(len(self.engines)) as threads:
             for closing in [threads.submit(engine.close) for engine in self.engines]:
                 closing.result()
