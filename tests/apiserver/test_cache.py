@@ -69,6 +69,9 @@ def test_pods_come_when_the_model_is_there_and_never_ask_the_hub(demo: Objects) 
 def test_cache_takes_so_many_writes_and_no_more(demo: Objects) -> None:
     demo.create(cache={})
     eventually(lambda: demo.child("Job"))
+    demo.run_job({"running": {}})
+    # Two things at once would be one pass, and one write.
+    eventually(lambda: len(demo.writes()) == 6)
     demo.finish_download()
 
     eventually(lambda: demo.child("Deployment"))

@@ -61,6 +61,7 @@ def test_defaults_are_filled_in_at_every_depth(plane: ControlPlane, namespace: s
         "rollout": "Auto",
         "drainSeconds": 60,
         "auth": {},
+        "ui": {"enabled": False},
         "networkPolicy": {"enabled": False},
         "monitoring": {"podMonitor": False},
         "podTemplate": {},
