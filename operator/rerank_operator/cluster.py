@@ -1,6 +1,5 @@
 """The only module that talks to the API server: get, list, apply, delete, lease."""
 
-import json
 import math
 import os
 import time
@@ -10,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
+import msgspec
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
@@ -267,7 +267,7 @@ class Cluster:
             )
             text = await response.read()
             if 200 <= response.status < 300:
-                answer: Manifest = json.loads(text)
+                answer: Manifest = msgspec.json.decode(text)
                 return answer
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             # ValueError: half an answer, or that of a proxy, is no JSON.
@@ -289,7 +289,7 @@ def _failure(status: int, message: str, request: str) -> OperatorError:
 def _message(text: bytes) -> str:
     """Return what a refusal says: a Status in JSON, but for some that are plain text."""
     try:
-        return str(json.loads(text)["message"])
+        return str(msgspec.json.decode(text)["message"])
     except (ValueError, LookupError, TypeError):
         return text.decode(errors="replace").strip()
 

@@ -1,7 +1,6 @@
 """The kopf surface: every event becomes a key. No decisions live here."""
 
 import asyncio
-import json
 import logging
 import os
 import random
@@ -12,13 +11,14 @@ from typing import Any, Protocol, cast
 
 import aiohttp
 import kopf
+import msgspec
 from aiohttp import ClientHandlerType, ClientMiddlewareType
 
 from rerank_operator.cluster import PAGE_SIZE, api_path, count_requests, user_agent
 from rerank_operator.health import Watches
 from rerank_operator.metrics import Metrics
 from rerank_operator.names import CHILD_KINDS, OWNER_LABEL, PODS, RERANKERS, WATCHED_KINDS
-from rerank_operator.store import Key, Store, owner_key
+from rerank_operator.store import Key, Store, owner_key, stripped
 from rerank_operator.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -150,7 +150,7 @@ async def login(memo: Memo, **arguments: Any) -> kopf.AiohttpSession | None:
             headers={"User-Agent": user_agent(memo.identity), **info.as_http_headers()},
             proxy=info.proxy_url,
             trace_configs=[count_requests(memo.metrics)],
-            middlewares=[outlast(memo.watches)],
+            middlewares=[outlast(memo.watches, memo.store)],
         ),
     )
 
@@ -166,7 +166,7 @@ def _credentials(**arguments: Any) -> kopf.ConnectionInfo | None:
     return replace(info, server=f"https://{host}:{port}")
 
 
-def outlast(watches: Watches) -> ClientMiddlewareType:
+def outlast(watches: Watches, store: Store) -> ClientMiddlewareType:
     """Return what keeps answers from kopf that it does not know: it gives up on them for good.
 
     That a version or a page is too old (410) is answered by beginning at the present. Whatever
@@ -188,7 +188,7 @@ def outlast(watches: Watches) -> ClientMiddlewareType:
             response.close()
             raise aiohttp.ClientConnectionError(f"{response.status} {response.reason}")
         if expected and is_watch and response.status == 200:
-            response.content = cast(aiohttp.StreamReader, Lines(response.content))
+            response.content = cast(aiohttp.StreamReader, Lines(response.content, store))
         return response
 
     return middleware
@@ -203,11 +203,14 @@ class Chunks(Protocol):
 class Lines:
     """The body of a watch without what ends kopf: an error event, half a line, and no JSON at all.
 
-    In place of an error there is the one that kopf knows: it lists anew, and then watches.
+    In place of an error there is the one that kopf knows: it lists anew, and then watches. Of
+    objects there is what passes read, and no version that the store has already: a third of what
+    comes are our own writes, whose answers told us, and kopf takes a task for each.
     """
 
-    def __init__(self, content: Chunks) -> None:
+    def __init__(self, content: Chunks, store: Store) -> None:
         self._content = content
+        self._store = store
 
     def __getattr__(self, name: str) -> Any:
         """Leave to the body what aiohttp asks of it when it closes the connection."""
@@ -218,25 +221,31 @@ class Lines:
         rest = b""
         async for chunk in self._content.iter_chunked(size):
             *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                if line and (fault := _fault(line)) is not None:
+            for line in filter(None, lines):
+                try:
+                    news = self._news(line)
+                except (ValueError, TypeError, LookupError) as error:
+                    fault = f"{type(error).__name__}: {error}"
                     log.info("watch broken, will list anew", extra={"error": fault})
                     await asyncio.sleep(BROKEN_SECONDS)
                     yield _EXPIRED
                     return
-                yield line + b"\n"
+                if news:
+                    yield news
 
+    def _news(self, line: bytes) -> bytes | None:
+        """Return the event of a line, shortened; None if it tells nothing new.
 
-def _fault(line: bytes) -> str | None:
-    """Return what is wrong with a line of a watch; None for an event."""
-    try:
-        event = json.loads(line)
+        Raises:
+            ValueError, TypeError, LookupError: it is none, or tells of an error.
+        """
+        event = msgspec.json.decode(line)
+        body = event["object"]
         if event["type"] == "ERROR":
-            return str(event["object"])
-        event["object"]["metadata"]
-    except (ValueError, TypeError, LookupError) as error:
-        return f"no event: {type(error).__name__}: {error}"
-    return None
+            raise ValueError(str(body))
+        if event["type"] in ("ADDED", "MODIFIED") and self._store.knows(body):
+            return None
+        return msgspec.json.encode({"type": event["type"], "object": stripped(body)}) + b"\n"
 
 
 @kopf.on.event(RERANKERS.api_version, RERANKERS.plural)

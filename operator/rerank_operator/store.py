@@ -6,11 +6,12 @@ the first pass, so that absence means something, and then slowly for ever, which
 without an event.
 """
 
-import json
 import sys
 from collections.abc import Callable, Container, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
+
+import msgspec
 
 from rerank_operator.api import Manifest
 from rerank_operator.names import (
@@ -43,7 +44,7 @@ class Held(NamedTuple):
 
     version: int
     owner: Key
-    text: str
+    text: bytes
 
 
 def owner_key(body: Mapping[str, Any]) -> Key | None:
@@ -71,28 +72,32 @@ class Store:
         An older version than the one held, a repetition, and an object known to be deleted change
         nothing.
         """
-        kind = KIND_BY_NAME[body["kind"]]
-        metadata = body["metadata"]
-        identity = Identity(kind, metadata["namespace"], metadata["name"])
+        identity = _identity(body)
+        kind, uid = identity.kind, body["metadata"]["uid"]
         version = _version(body)
         held = self._objects.get(identity)
         if held is not None and version < held.version:
             return set()
         if deleted:
-            self._gone[kind][metadata["uid"]] = version
+            self._gone[kind][uid] = version
             return self._drop(identity)
-        if version <= self._gone[kind].get(metadata["uid"], -1):
+        if version <= self._gone[kind].get(uid, -1):
             return set()
         if held is not None and version == held.version:
             return set()
         changed = self._drop(identity)
         key = owner_key(body)
         if key is not None:
-            text = json.dumps(_stripped(body), separators=(",", ":"))
+            text = msgspec.json.encode(stripped(body))
             self._objects[identity] = Held(version, key, text)
             self._owned.setdefault(key, set()).add(identity)
             changed.add(key)
         return changed
+
+    def knows(self, body: Mapping[str, Any]) -> bool:
+        """Tell whether this version of an object is held, or a later one."""
+        held = self._objects.get(_identity(body))
+        return held is not None and _version(body) <= held.version
 
     def listing(self, kind: Kind) -> "Listing":
         """Return what takes in a full listing of a kind."""
@@ -176,12 +181,17 @@ class Listing:
         return self._store.drop_others(self._kind, self._listed, self._version)
 
 
+def _identity(body: Mapping[str, Any]) -> Identity:
+    metadata = body["metadata"]
+    return Identity(KIND_BY_NAME[body["kind"]], metadata["namespace"], metadata["name"])
+
+
 def _version(body: Mapping[str, Any]) -> int:
     # Comparable as integers; documented so since Kubernetes 1.35, and true of etcd before.
     return int(body["metadata"]["resourceVersion"])
 
 
-def _stripped(body: Mapping[str, Any]) -> Manifest:
+def stripped(body: Mapping[str, Any]) -> Manifest:
     """Drop what no pass reads: it is most of the size of an object."""
     metadata = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
     unread = {"spec"} if body["kind"] == PODS.name else set()
@@ -190,6 +200,6 @@ def _stripped(body: Mapping[str, Any]) -> Manifest:
 
 # A pass reads the same few objects again and again, and several run at once.
 @lru_cache(maxsize=128)
-def _read(text: str) -> Manifest:
-    body: Manifest = json.loads(text)
+def _read(text: bytes) -> Manifest:
+    body: Manifest = msgspec.json.decode(text)
     return body

@@ -1,4 +1,4 @@
-"""etcd and kube-apiserver on loopback, each a process of ours, with an audit log of all calls."""
+"""etcd and kube-apiserver on loopback, each a process of ours, with an audit log."""
 
 import json
 import socket

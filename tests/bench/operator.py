@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 import httpx
+import msgspec
 import psutil
 
 from apiserver.controlplane import OPERATOR_USER, WRITES, ControlPlane, eventually
@@ -144,7 +145,7 @@ class Watch:
             self._plane.http.stream("GET", self._path, params=query, timeout=None) as answer,
         ):
             for line in answer.iter_lines():
-                self._note(json.loads(line)["object"], clock())
+                self._note(msgspec.json.decode(line)["object"], clock())
 
     def _note(self, body: Manifest, now: float) -> None:
         name = body["metadata"]["name"]

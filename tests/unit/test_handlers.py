@@ -132,7 +132,7 @@ async def test_page_or_version_that_is_too_old_is_left_for_the_present(
 ) -> None:
     answers = Answers(410, 200)
 
-    response = await outlast(make_watches())(make_request(path), answers)
+    response = await outlast(make_watches(), Store())(make_request(path), answers)
 
     assert response.status == 200
     assert answers.asked == [path, again]
@@ -145,25 +145,33 @@ async def test_answer_that_would_end_kopf_looks_like_a_lost_connection(
     watches = make_watches()
 
     with pytest.raises(aiohttp.ClientConnectionError):
-        await outlast(watches)(make_request(f"{PODS_PATH}?watch=true"), Answers(*statuses))
+        await outlast(watches, Store())(make_request(f"{PODS_PATH}?watch=true"), Answers(*statuses))
 
     assert f"answered with {statuses[-1]}" in (watches.obstacle() or "")
 
 
 @pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
 async def test_answer_that_kopf_knows_is_passed_on(status: int) -> None:
-    response = await outlast(make_watches())(make_request(PODS_PATH), Answers(status))
+    response = await outlast(make_watches(), Store())(make_request(PODS_PATH), Answers(status))
 
     assert response.status == status
 
 
 async def test_kind_that_nobody_watches_may_be_absent() -> None:
-    response = await outlast(make_watches())(make_request("/apis/rerank.dev/v1"), Answers(404))
+    response = await outlast(make_watches(), Store())(
+        make_request("/apis/rerank.dev/v1"), Answers(404)
+    )
 
     assert response.status == 404
 
 
-EVENT = b'{"type": "MODIFIED", "object": {"metadata": {"name": "demo"}}}\n'
+def make_event(kind: str = "MODIFIED", version: int = 1) -> bytes:
+    """Return a line of a watch, as the API server writes them."""
+    event = {"type": kind, "object": make_body(version=version)}
+    return json.dumps(event, separators=(",", ":")).encode() + b"\n"
+
+
+EVENT = make_event()
 EXPIRED = {"type": "ERROR", "object": {"code": 410}}
 
 
@@ -178,15 +186,53 @@ class Body:
             yield chunk
 
 
-async def lines_of(*chunks: bytes) -> list[bytes]:
+async def lines_of(*chunks: bytes, store: Store | None = None) -> list[bytes]:
     """Return what kopf gets of a body."""
-    return [line async for line in Lines(Body(*chunks)).iter_chunked(1 << 20)]
+    lines = Lines(Body(*chunks), store or Store())
+    return [line async for line in lines.iter_chunked(1 << 20)]
 
 
 async def test_events_of_a_watch_are_passed_on_line_by_line() -> None:
     lines = await lines_of(EVENT[:20], EVENT[20:] + EVENT, b"\n" + EVENT)
 
-    assert lines == [EVENT, EVENT, b"\n", EVENT]
+    assert lines == [EVENT, EVENT, EVENT]
+
+
+@pytest.mark.parametrize(
+    ("line", "passed"),
+    [
+        (make_event("MODIFIED", 4), False),
+        (make_event("ADDED", 5), False),
+        (make_event("MODIFIED", 6), True),
+        (make_event("DELETED", 5), True),
+        (make_event("DELETED", 6), True),
+    ],
+)
+async def test_version_that_the_store_has_is_left_out(line: bytes, passed: bool) -> None:
+    store = Store()
+    store.put(make_body(version=5))
+
+    assert await lines_of(line, store=store) == ([line] if passed else [])
+
+
+async def test_bookmark_is_passed_on() -> None:
+    metadata = {"resourceVersion": "7", "creationTimestamp": None}
+    bookmark = {"type": "BOOKMARK", "object": {"kind": "Pod", "metadata": metadata}}
+
+    (line,) = await lines_of(json.dumps(bookmark).encode() + b"\n")
+
+    assert json.loads(line) == bookmark
+
+
+async def test_what_no_pass_reads_is_left_out() -> None:
+    body = make_body() | {"status": {"replicas": 1}}
+    body["metadata"] = body["metadata"] | {"managedFields": [{"manager": "someone"}]}
+    event = {"type": "ADDED", "object": body}
+
+    (line,) = await lines_of(json.dumps(event).encode() + b"\n")
+
+    del body["metadata"]["managedFields"]
+    assert json.loads(line) == event
 
 
 @pytest.mark.parametrize(
@@ -225,9 +271,9 @@ async def test_only_what_is_watched_is_read_by_line() -> None:
     async def answers(_: Any) -> Any:
         return answer
 
-    await outlast(make_watches())(make_request(PODS_PATH), answers)
+    await outlast(make_watches(), Store())(make_request(PODS_PATH), answers)
     before = answer.content
-    await outlast(make_watches())(make_request(f"{PODS_PATH}?watch=true"), answers)
+    await outlast(make_watches(), Store())(make_request(f"{PODS_PATH}?watch=true"), answers)
 
     assert before is content
     assert isinstance(answer.content, Lines)

@@ -51,6 +51,17 @@ def test_repeated_and_older_events_change_nothing() -> None:
     assert store.children(KEY)
 
 
+def test_version_is_known_once_it_or_a_later_one_is_held() -> None:
+    store = Store()
+    before = store.knows(service(5))
+    store.put(service(5))
+
+    assert not before
+    assert store.knows(service(4))
+    assert store.knows(service(5))
+    assert not store.knows(service(6))
+
+
 def test_child_that_changes_hands_concerns_both() -> None:
     store = Store()
     store.put(service(1))
