@@ -1,4 +1,4 @@
-"""The kopf surface: every event becomes a key. No decisions live here."""
+"""The kopf surface: what the store does not know yet becomes a key. No decisions live here."""
 
 import asyncio
 import logging
@@ -171,7 +171,8 @@ def outlast(watches: Watches, store: Store) -> ClientMiddlewareType:
 
     That a version or a page is too old (410) is answered by beginning at the present. Whatever
     else refuses a listing or a watch, a definition that was deleted say, is tried again later.
-    What goes wrong in the middle of a watch is answered by a listing.
+    What goes wrong in the middle of a watch is answered by a listing. The events of a watch come
+    shortened, and those that tell nothing new as bookmarks.
     """
 
     async def middleware(
@@ -204,8 +205,8 @@ class Lines:
     """The body of a watch without what ends kopf: an error event, half a line, and no JSON at all.
 
     In place of an error there is the one that kopf knows: it lists anew, and then watches. Of
-    objects there is what passes read, and no version that the store has already: a third of what
-    comes are our own writes, whose answers told us, and kopf takes a task for each.
+    objects there is what passes read. A version that the store has already becomes a bookmark: a
+    third of what comes are our own writes, whose answers told us, and kopf takes a task for each.
     """
 
     def __init__(self, content: Chunks, store: Store) -> None:
@@ -223,29 +224,25 @@ class Lines:
             *lines, rest = (rest + chunk).split(b"\n")
             for line in filter(None, lines):
                 try:
-                    news = self._news(line)
-                except (ValueError, TypeError, LookupError) as error:
+                    event = self._shortened(line)
+                # The last one, of a part that is no object.
+                except (ValueError, TypeError, LookupError, AttributeError) as error:
                     fault = f"{type(error).__name__}: {error}"
                     log.info("watch broken, will list anew", extra={"error": fault})
                     await asyncio.sleep(BROKEN_SECONDS)
                     yield _EXPIRED
                     return
-                if news:
-                    yield news
+                yield event + b"\n"
 
-    def _news(self, line: bytes) -> bytes | None:
-        """Return the event of a line, shortened; None if it tells nothing new.
-
-        Raises:
-            ValueError, TypeError, LookupError: it is none, or tells of an error.
-        """
+    def _shortened(self, line: bytes) -> bytes:
         event = msgspec.json.decode(line)
-        body = event["object"]
-        if event["type"] == "ERROR":
+        kind, body = event["type"], event["object"]
+        if kind == "ERROR":
             raise ValueError(str(body))
-        if event["type"] in ("ADDED", "MODIFIED") and self._store.knows(body):
-            return None
-        return msgspec.json.encode({"type": event["type"], "object": stripped(body)}) + b"\n"
+        if kind in ("ADDED", "MODIFIED") and self._store.knows(body):
+            version = {"resourceVersion": body["metadata"]["resourceVersion"]}
+            kind, body = "BOOKMARK", {"kind": body["kind"], "metadata": version}
+        return msgspec.json.encode({"type": kind, "object": stripped(body)})
 
 
 @kopf.on.event(RERANKERS.api_version, RERANKERS.plural)

@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -140,7 +140,12 @@ async def _watch(
     downloads: Downloads,
 ) -> None:
     """List and watch for ever, also on an operator that stands by."""
-    await _list_all(cluster, memo.store, memo.queue, settings.namespaces)
+    changed: set[Key] = set()
+    # No pass before all is listed: what is not in the store is taken for absent.
+    async for keys in _list_all(cluster, memo.store, settings.namespaces):
+        changed |= keys
+    for key in memo.store.keys() | changed:
+        memo.queue.add(key)
     health.synced = True
     log.info("watching", extra={"services": len(memo.store.keys())})
     async with asyncio.TaskGroup() as group:
@@ -164,27 +169,24 @@ def _guarded(reconciler: Reconciler) -> Callable[[Key], Awaitable[bool]]:
 
 
 async def _list_all(
-    cluster: Cluster, store: Store, queue: WorkQueue[Key], namespaces: Sequence[str]
-) -> None:
-    """List every kind, for as long as it takes, then ask for a pass of each service."""
-    changed: set[Key] = set()
+    cluster: Cluster, store: Store, namespaces: Sequence[str]
+) -> AsyncIterator[set[Key]]:
+    """List every kind, for as long as it takes; yield the keys that something changed for."""
     for kind in (*WATCHED_KINDS, *OPTIONAL_KINDS):
         while True:
             try:
                 listing = store.listing(kind)
                 async for bodies, version in cluster.pages(kind, namespaces):
-                    changed |= listing.take(bodies, version)
-                changed |= listing.end()
+                    yield listing.take(bodies, version)
+                yield listing.end()
                 break
             except OperatorError as error:
                 # Else NotFound means that our CustomResourceDefinition is yet to be installed.
                 if kind in OPTIONAL_KINDS and isinstance(error, (NotFound, Refused)):
-                    changed |= store.listing(kind).end()
+                    yield store.listing(kind).end()
                     break
                 log.warning("cannot list", extra={"kind": kind.name, "error": str(error)})
                 await asyncio.sleep(RETRY_SECONDS)
-    for key in store.keys() | changed:
-        queue.add(key)
 
 
 async def _revisit(memo: handlers.Memo, downloads: Downloads) -> None:
@@ -211,6 +213,12 @@ async def _resync(cluster: Cluster, memo: handlers.Memo, settings: Settings) -> 
     seconds = min(SECOND_LISTING_SECONDS, settings.resync_seconds)
     while True:
         await asyncio.sleep(seconds)
-        await _list_all(cluster, memo.store, memo.queue, settings.namespaces)
-        log.debug("listed again", extra={"services": len(memo.store.keys())})
+        async for keys in _list_all(cluster, memo.store, settings.namespaces):
+            # At once: a kind that cannot be listed may take hours.
+            for key in keys:
+                memo.queue.add(key)
+        services = memo.store.keys()
+        for key in services:
+            memo.queue.add(key)
+        log.debug("listed again", extra={"services": len(services)})
         seconds = settings.resync_seconds * random.uniform(0.9, 1.1)

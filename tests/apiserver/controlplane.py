@@ -134,10 +134,9 @@ class ControlPlane:
         """Delete the object at an API path."""
         self.http.delete(path).raise_for_status()
 
-    def calls(self, user: str) -> list[dict[str, Any]]:
-        """Return the audit log's entries of one user, oldest first."""
-        entries = read_lines(self.commands.audit_log)
-        return [entry for entry in entries if entry["user"]["username"] == user]
+    def calls(self) -> list[dict[str, Any]]:
+        """Return the audit log's entries, oldest first: the operator's."""
+        return read_lines(self.commands.audit_log)
 
     def writers(self, namespace: str) -> list[tuple[str, datetime, datetime]]:
         """Return which operator wrote there, by its identity, and each write's start and end."""
@@ -147,7 +146,7 @@ class ControlPlane:
                 datetime.fromisoformat(entry["requestReceivedTimestamp"]),
                 datetime.fromisoformat(entry["stageTimestamp"]),
             )
-            for entry in self.calls(OPERATOR_USER)
+            for entry in self.calls()
             if entry["verb"] in WRITES and entry["objectRef"].get("namespace") == namespace
         ]
 
@@ -163,7 +162,7 @@ class ControlPlane:
                 )
                 if part
             )
-            for entry in self.calls(OPERATOR_USER)
+            for entry in self.calls()
             if entry["verb"] in WRITES
             and (reference := entry["objectRef"]).get("namespace") == namespace
         ]

@@ -11,7 +11,6 @@ import yaml
 
 from apiserver.controlplane import (
     ADMIN,
-    OPERATOR_USER,
     ControlPlane,
     eventually,
     start_control_plane,
@@ -205,7 +204,7 @@ def test_roles_of_a_namespace_are_all_that_its_operator_needs(empty: ControlPlan
     finally:
         operator.stop()
 
-    calls = [entry for entry in empty.calls(OPERATOR_USER) if "objectRef" in entry]
+    calls = [entry for entry in empty.calls() if "objectRef" in entry]
     assert {entry["annotations"]["authorization.k8s.io/decision"] for entry in calls} == {"allow"}
     elsewhere = [entry for entry in calls if entry["objectRef"].get("namespace") != "search"]
     assert {entry["objectRef"]["resource"] for entry in elsewhere} == {"leases"}

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from apiserver.controlplane import OPERATOR_USER, ControlPlane, eventually
+from apiserver.controlplane import ControlPlane, eventually
 from apiserver.objects import Objects
 from apiserver.operator_process import OperatorProcess
 from builders import make_body
@@ -17,7 +17,7 @@ ROLES = "/apis/rbac.authorization.k8s.io/v1"
 
 def test_roles_grant_what_is_used_and_nothing_else(demo: Objects, plane: ControlPlane) -> None:
     def used() -> set[Right]:
-        return {right for entry in plane.calls(OPERATOR_USER) for right in rights_of(entry)}
+        return {right for entry in plane.calls() for right in rights_of(entry)}
 
     demo.create(
         replicas=2,

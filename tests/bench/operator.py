@@ -27,7 +27,7 @@ import httpx
 import msgspec
 import psutil
 
-from apiserver.controlplane import OPERATOR_USER, WRITES, ControlPlane, eventually
+from apiserver.controlplane import WRITES, ControlPlane, eventually
 from apiserver.operator_process import LEASE, OperatorProcess
 from bench.fakenodes import start_cluster
 from builders import make_body
@@ -298,11 +298,7 @@ class Bench:
 
     def writes(self) -> Counter[Written]:
         """Count what the operator has written, its Lease apart."""
-        references = (
-            entry["objectRef"]
-            for entry in self.plane.calls(OPERATOR_USER)
-            if entry["verb"] in WRITES
-        )
+        references = (entry["objectRef"] for entry in self.plane.calls() if entry["verb"] in WRITES)
         return Counter(
             # Children have the name of their service.
             Written(each["name"], each["resource"], each.get("subresource", ""))

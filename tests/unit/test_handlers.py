@@ -208,11 +208,19 @@ async def test_events_of_a_watch_are_passed_on_line_by_line() -> None:
         (make_event("DELETED", 6), True),
     ],
 )
-async def test_version_that_the_store_has_is_left_out(line: bytes, passed: bool) -> None:
+async def test_version_that_the_store_has_becomes_a_bookmark(line: bytes, passed: bool) -> None:
     store = Store()
     store.put(make_body(version=5))
+    version = json.loads(line)["object"]["metadata"]["resourceVersion"]
 
-    assert await lines_of(line, store=store) == ([line] if passed else [])
+    (found,) = await lines_of(line, store=store)
+
+    if passed:
+        assert found == line
+    else:
+        event = json.loads(found)
+        assert event["type"] == "BOOKMARK"
+        assert event["object"]["metadata"] == {"resourceVersion": version}
 
 
 async def test_bookmark_is_passed_on() -> None:
@@ -245,6 +253,7 @@ async def test_what_no_pass_reads_is_left_out() -> None:
         b"[]\n",
         b"{}\n",
         b'{"type": "MODIFIED", "object": null}\n',
+        b'{"type": "DELETED", "object": {"kind": "Pod", "metadata": null}}\n',
         b"\xff\n",
     ],
 )

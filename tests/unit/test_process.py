@@ -1,0 +1,55 @@
+"""Listings and what they lead to; whole operators are in tests/apiserver."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import virtual_time
+from builders import make_body
+from rerank_operator.api import Manifest
+from rerank_operator.cluster import Cluster
+from rerank_operator.errors import Unavailable
+from rerank_operator.handlers import Memo
+from rerank_operator.health import Watches
+from rerank_operator.metrics import Metrics
+from rerank_operator.names import PODS, RERANKERS, Kind
+from rerank_operator.process import _resync
+from rerank_operator.settings import Settings
+from rerank_operator.store import Key, Store
+from rerank_operator.workqueue import WorkQueue
+
+
+class Cut(Cluster):
+    """Has one RerankerService, and no answer for pods."""
+
+    def __init__(self) -> None: ...
+
+    async def pages(
+        self, kind: Kind, namespaces: Sequence[str]
+    ) -> AsyncIterator[tuple[list[Manifest], int]]:
+        if kind == PODS:
+            raise Unavailable("none")
+        yield [make_body()] if kind == RERANKERS else [], 1
+
+
+class Queue(WorkQueue[Key]):
+    """Notes what is added."""
+
+    def __init__(self) -> None:
+        self.added: list[Key] = []
+
+    def add(self, key: Key, urgent: bool = False) -> None:
+        self.added.append(key)
+
+
+def test_what_a_later_listing_finds_does_not_wait_for_a_kind_that_cannot_be_listed() -> None:
+    queue = Queue()
+    memo = Memo(Store(), queue, Watches(), Metrics(), "operator_1")
+
+    async def main() -> None:
+        resync = asyncio.create_task(_resync(Cut(), memo, Settings()))
+        await asyncio.sleep(3600)
+        resync.cancel()
+
+    virtual_time.run(main())
+
+    assert queue.added == [Key("search", "demo")]
