@@ -18,6 +18,13 @@ from rerank_server.ranking import relevance
 from rerank_server.settings import Settings
 from rerank_server.tokens import Pairs
 
+# How vLLM looks at a class that it has not imported: in a process, which imports all of vLLM anew.
+LOOKS = "vllm.model_executor.models.registry._run_in_subprocess"
+
+
+def _refuse(_: object) -> None:
+    pytest.fail("vLLM starts a process to look at a model")
+
 
 @contextlib.contextmanager
 def vllm_in_this_process() -> Iterator[None]:
@@ -26,9 +33,7 @@ def vllm_in_this_process() -> Iterator[None]:
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     prepare_environment("error", None)
     with pytest.MonkeyPatch.context() as patch:
-        # vLLM looks at each architecture in a process of its own, which imports all of vLLM.
-        registry = "vllm.model_executor.models.registry"
-        patch.setattr(f"{registry}._run_in_subprocess", lambda look: look(), raising=False)
+        patch.setattr(LOOKS, _refuse)
         yield
     os.environ.clear()
     os.environ.update(before)

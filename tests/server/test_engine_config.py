@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from in_process_engine import vllm_in_this_process
+from in_process_engine import LOOKS, vllm_in_this_process
 from rerank_server.engines.checkpoint import open_checkpoint
 from rerank_server.errors import ModelUnusable
 from rerank_server.settings import Settings
@@ -43,10 +43,12 @@ def test_engines_of_one_gpu_share_its_memory(vllm: None, tiny_model: Path) -> No
 
 
 def test_implementation_of_a_language_model_is_vllms_unless_another_is_asked_for(
-    vllm: None, tiny_model: Path
+    vllm: None, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from rerank_server.engines.vllm import engine_config
 
+    # To choose, it looks at the implementation of transformers as well.
+    monkeypatch.setattr(LOOKS, lambda look: look())
     ours = Settings(model=str(tiny_model))
     theirs = Settings(model=str(tiny_model), engine_args={"model_impl": "auto"})
 

@@ -36,6 +36,8 @@ class Checkpoint:
     """A model on disk that a known family can serve."""
 
     directory: Path
+    # What vLLM is to run it as, the first that it knows.
+    architectures: Sequence[str]
     weights: Sequence[Path]
     # What vLLM has to override in config.json.
     overrides: Mapping[str, object]
@@ -63,7 +65,8 @@ def open_checkpoint(settings: Settings) -> Checkpoint:
     """
     directory = _directory(settings)
     config = _read_object(directory / "config.json")
-    family, overrides = find_family(settings.family, config.get("architectures") or [])
+    architectures = config.get("architectures") or []
+    family, overrides = find_family(settings.family, architectures)
     tokenizer_config = _read_object(directory / "tokenizer_config.json", {})
     max_model_len = min(settings.max_model_len, _limit(family, config, tokenizer_config, directory))
     text = _read(directory / "tokenizer.json")
@@ -82,6 +85,7 @@ def open_checkpoint(settings: Settings) -> Checkpoint:
         raise ModelUnusable(f"{directory}/tokenizer.json is no tokenizer: {error}") from error
     checkpoint = Checkpoint(
         directory,
+        overrides.get("architectures", architectures),
         _weights(directory),
         overrides,
         max_model_len,

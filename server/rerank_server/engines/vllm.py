@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from vllm import AsyncEngineArgs, PoolingParams
 from vllm.config import ModelConfig, VllmConfig
+from vllm.model_executor.models import ModelRegistry
 from vllm.platforms import current_platform
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine import EngineCoreRequest
@@ -36,8 +37,8 @@ BURST = 64
 # The prefix cache keeps whole blocks, and by default one of 128 tokens is longer than what the
 # documents of a request have in common.
 CPU_ARGUMENTS = {"block_size": 32}
-# Of these vLLM has an implementation. Unless it is told to take that, it starts a process, which
-# imports all of it anew, to see what the one of transformers could do.
+# Of these vLLM has an implementation. Unless it is told to take that, it also looks at the one of
+# transformers.
 LANGUAGE_MODEL_ARGUMENTS = {"model_impl": "vllm"}
 
 DEAD = "vLLM's engine process has died"
@@ -243,6 +244,7 @@ def engine_config(settings: Settings, checkpoint: Checkpoint) -> VllmConfig:
                 f"RERANK_ENGINE_ARGS has {name!r}, which this vLLM does not know: "
                 + (f"did you mean {near[0]!r}?" if near else "take it out")
             )
+    _import_model(checkpoint.architectures)
     eager = settings.enforce_eager
     own: dict[str, Any] = {}
     if current_platform.is_cpu():
@@ -268,6 +270,21 @@ def engine_config(settings: Settings, checkpoint: Checkpoint) -> VllmConfig:
     # token here; on a CPU a step is long, and until it ends nothing can be cancelled.
     offline, online = UsageContext.LLM_CLASS, UsageContext.OPENAI_API_SERVER
     return arguments.create_engine_config(online if current_platform.is_cpu() else offline)
+
+
+def _import_model(architectures: Sequence[str]) -> None:
+    """Have vLLM look at the model's class in this process.
+
+    It would start another one for that, lest CUDA be initialised before a fork, and import all of
+    itself anew there. Engines are no forks of ours, and none of these classes touches CUDA.
+    """
+    for architecture in architectures:
+        # What it has as a language model only, it makes a classifier of.
+        language_model = architecture.replace("ForSequenceClassification", "ForCausalLM")
+        for name in (architecture, language_model):
+            if known := ModelRegistry.models.get(name):
+                ModelRegistry.register_model(name, known.load_model_cls())
+                return
 
 
 def _advice(settings: Settings, checkpoint: Checkpoint) -> str:
