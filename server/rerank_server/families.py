@@ -5,6 +5,7 @@ A family is one entry in FAMILIES; nothing else in the server knows a model by n
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rerank_server.errors import ModelUnusable
 
@@ -21,7 +22,7 @@ class Family:
 
     name: str
     # By architecture in config.json: what to override in it for vLLM.
-    architectures: Mapping[str, Mapping[str, object]]
+    architectures: Mapping[str, Mapping[str, Any]]
     # The tokenizer itself joins the two texts, mostly as [CLS] query [SEP] document [SEP]:
     # `system`, `between` and `suffix` are then its own.
     joined_by_tokenizer: bool = False
@@ -160,7 +161,7 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
-def find_family(name: str, architectures: Sequence[str]) -> tuple[Family, Mapping[str, object]]:
+def find_family(name: str, architectures: Sequence[str]) -> tuple[Family, Mapping[str, Any]]:
     """Return the family of a model and the vLLM overrides for its architecture.
 
     `name` is a family or `auto`; `architectures` is the list in the model's config.json.

@@ -40,7 +40,7 @@ class Checkpoint:
     architectures: Sequence[str]
     weights: Sequence[Path]
     # What vLLM has to override in config.json.
-    overrides: Mapping[str, object]
+    overrides: Mapping[str, Any]
     max_model_len: int
     tokenizer: PairTokenizer
     # From golden.json, which a model may bring: the server checks itself against them.
