@@ -4,6 +4,7 @@
 work: an API server that is away makes it not ready, and no restart would bring that back.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -92,7 +93,7 @@ class Health:
         lease_silent_seconds: Callable[[], float],
         answers: Callable[[float], Awaitable[bool]],
     ) -> None:
-        self.synced = False
+        self.synced = asyncio.Event()
         self._queue = queue
         self._watches = watches
         self._lease_silent_seconds = lease_silent_seconds
@@ -108,7 +109,7 @@ class Health:
 
     def obstacle(self) -> str | None:
         """Return what keeps the operator from its work, as a sentence; None when ready."""
-        if not self.synced:
+        if not self.synced.is_set():
             return "not every kind has been listed yet"
         return self._watches.obstacle() or self._lease(LEASE_SECONDS)
 

@@ -1,5 +1,6 @@
 """What observed Deployments and pods say, for decisions about them and for the status."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
@@ -9,6 +10,13 @@ from rerank_operator.api import Manifest
 
 # The API server has no reason of its own for a quota.
 OVER_QUOTA = "exceeded quota"
+
+# The scheduler's words. Not enough of a resource:
+_INSUFFICIENT = re.compile(r"Insufficient ([^\s,]+)")
+# Nodes that would do, were it not for pods that may not be preempted; and nodes that would not
+# either way: too small, cordoned, tainted, not selected.
+_TAKEN = "No preemption victims found"
+_UNFIT = "Preemption is not helpful"
 
 # Finished for good, evicted for instance. The ReplicaSet has put another pod in its place.
 _FINISHED_PHASES = {"Failed", "Succeeded"}
@@ -51,7 +59,7 @@ def is_rolling(deployment: Manifest) -> bool:
 
 
 def lacks_room(deployment: Manifest | None, pods: Sequence[Manifest]) -> bool:
-    """Tell whether a rollout is held up because no device is free, or none is left of a quota.
+    """Tell whether a rollout is held up because no node has room, or none is left of a quota.
 
     Not while a pod is on its way out, ours or one that is preempted for ours: it holds what it has
     until it has ended.
@@ -64,7 +72,7 @@ def lacks_room(deployment: Manifest | None, pods: Sequence[Manifest]) -> bool:
         and (
             OVER_QUOTA in pods_refused(deployment)
             or any(
-                waits_for_device(pod) and "nominatedNodeName" not in pod["status"] for pod in pods
+                _waits_for_room(pod) and "nominatedNodeName" not in pod["status"] for pod in pods
             )
         )
     )
@@ -101,9 +109,21 @@ def is_placed(pod: Manifest) -> bool:
 
 def waits_for_device(pod: Manifest) -> bool:
     """Tell whether no node has enough of a device for a pod that is to stay."""
-    words = (unschedulable(pod) or "").split("Insufficient ")[1:]
-    # The scheduler's words, "Insufficient nvidia.com/gpu"; CPU and memory have no slash.
-    return not is_gone(pod) and any("/" in word.split(",")[0] for word in words)
+    lacking = _INSUFFICIENT.findall(unschedulable(pod) or "")
+    # As in "Insufficient nvidia.com/gpu"; CPU and memory have no slash.
+    return not is_gone(pod) and any("/" in resource for resource in lacking)
+
+
+def _waits_for_room(pod: Manifest) -> bool:
+    """Tell whether some node would take a pod that is to stay, if others ended there.
+
+    Without a word on preemption, which a pod of ours may be without, it is taken for so.
+
+    Source: k8s.io/kubernetes/pkg/scheduler/framework/preemption, `Evaluator.Preempt`.
+    """
+    words = unschedulable(pod) or ""
+    may_do = _TAKEN in words or _UNFIT not in words
+    return not is_gone(pod) and may_do and _INSUFFICIENT.search(words) is not None
 
 
 def unschedulable(pod: Manifest) -> str | None:

@@ -80,7 +80,9 @@ async def run(settings: Settings) -> None:
         )
         async with serve(health, metrics, settings.health_port, settings.metrics_port):
             stopping = asyncio.create_task(stop.wait(), name="stop")
-            leading = asyncio.create_task(_lead(election, queue, settings.workers), name="lead")
+            leading = asyncio.create_task(
+                _lead(election, health.synced, queue, settings.workers), name="lead"
+            )
             watching = asyncio.create_task(
                 _watch(cluster, memo, health, settings, stop, downloads), name="watch"
             )
@@ -111,12 +113,17 @@ async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
     await asyncio.wait(tasks)
 
 
-async def _lead(election: Election | None, queue: WorkQueue[Key], workers: int) -> None:
+async def _lead(
+    election: Election | None, synced: asyncio.Event, queue: WorkQueue[Key], workers: int
+) -> None:
     """Work on the queue, for as long as no other operator does.
+
+    Not before all is listed: who cannot list must not keep the Lease from one that can.
 
     Raises:
         LeaseLost: another operator does.
     """
+    await synced.wait()
     if election is None:
         await queue.run(workers)
         return
@@ -146,7 +153,7 @@ async def _watch(
         changed |= keys
     for key in memo.store.keys() | changed:
         memo.queue.add(key)
-    health.synced = True
+    health.synced.set()
     log.info("watching", extra={"services": len(memo.store.keys())})
     async with asyncio.TaskGroup() as group:
         group.create_task(_resync(cluster, memo, settings), name="resync")

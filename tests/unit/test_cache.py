@@ -141,6 +141,26 @@ def test_job_is_exactly_this() -> None:
     assert job == yaml.safe_load(JOB)
 
 
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"memory": "8Gi", "nvidia.com/mig": 1}, {"memory": "8Gi"}),
+        ({"cpu": 2, "memory": "256Mi"}, {"cpu": "2", "memory": "256Mi"}),
+        ({"cpu": "50m"}, {"cpu": "50m"}),
+    ],
+)
+def test_pod_that_downloads_has_the_limits_of_those_that_serve(
+    limits: dict[str, Any], expected: dict[str, str]
+) -> None:
+    (container,) = pod(kind="Job", resources={"limits": limits})["containers"]
+
+    found = container["resources"]
+    assert found["limits"] == expected
+    requests = {"cpu": "100m", "memory": "512Mi"}
+    smaller = {name: text for name, text in expected.items() if text in ("50m", "256Mi")}
+    assert found["requests"] == requests | smaller
+
+
 def test_pod_that_downloads_is_asked_at_the_path_where_it_answers() -> None:
     assert download.PROGRESS_PATH == PROGRESS_PATH
 

@@ -26,7 +26,7 @@ class World:
         self.watches = Watches(lambda: self.now)
         self.watches.expect([PATH, "/api/v1/pods"])
         self.health = Health(self, self.watches, lambda: self.lease_seconds, self.answers)
-        self.health.synced = True
+        self.health.synced.set()
 
     def longest_running_seconds(self) -> float:
         return self.pass_seconds
@@ -44,7 +44,7 @@ async def test_operator_that_is_well_is_alive_and_ready() -> None:
 
 async def test_operator_that_waits_for_its_first_listing_is_alive_and_not_ready() -> None:
     world = World()
-    world.health.synced = False
+    world.health.synced.clear()
 
     assert await world.health.ailment() is None
     assert world.health.obstacle()
@@ -121,7 +121,7 @@ async def test_probes_and_metrics_are_served_on_their_ports(
     unused_tcp_port_factory: object,
 ) -> None:
     world = World()
-    world.health.synced = False
+    world.health.synced.clear()
     assert callable(unused_tcp_port_factory)
     port, metrics_port = unused_tcp_port_factory(), unused_tcp_port_factory()
 

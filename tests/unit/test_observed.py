@@ -4,16 +4,47 @@ import pytest
 
 from builders import make_deployment, make_pod
 from rerank_operator.api import Manifest
-from rerank_operator.observed import is_rolled_out, lacks_room
+from rerank_operator.observed import is_rolled_out, lacks_room, waits_for_device
 
-NO_GPU = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. preemption: none"
+# As schedulers write, the later ones with a word on claims; on the second line, 1.30 to 1.33 do.
+TAKEN = "preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
+NO_GPU = f"0/1 nodes are available: 1 Insufficient nvidia.com/gpu. {TAKEN}"
+NO_CPU = f"0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, {TAKEN}"
 ROLLING = {"replicas": 2, "updatedReplicas": 1}
 WAITING = make_pod(unschedulable=NO_GPU)
 SERVING = make_pod(ready=True)
 
 
-def test_rollout_without_a_free_gpu_lacks_room() -> None:
-    assert lacks_room(make_deployment(**ROLLING), [SERVING, WAITING])
+@pytest.mark.parametrize(
+    "words",
+    [
+        NO_GPU,
+        NO_CPU,
+        f"0/1 nodes are available: 1 Insufficient memory. {TAKEN}",
+        "0/2 nodes are available: 1 Insufficient nvidia.com/gpu, 1 node(s) were unschedulable. "
+        "preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, "
+        "1 Preemption is not helpful for scheduling.",
+        "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. preemption: not eligible due to "
+        "preemptionPolicy=Never.",
+        "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
+    ],
+)
+def test_rollout_without_room_on_a_node_lacks_room(words: str) -> None:
+    assert lacks_room(make_deployment(**ROLLING), [SERVING, make_pod(unschedulable=words)])
+
+
+@pytest.mark.parametrize(
+    ("words", "device"),
+    [
+        (NO_GPU, True),
+        (NO_CPU, False),
+        (f"0/1 nodes are available: 1 Insufficient cpu. {TAKEN}", False),
+        (f"0/2 nodes are available: 1 Insufficient memory, 2 Insufficient x.io/y. {TAKEN}", True),
+        ("0/2 nodes are available: 2 node(s) had untolerated taint {x.io/y: }.", False),
+    ],
+)
+def test_device_that_is_short_is_told_by_its_slash(words: str, device: bool) -> None:
+    assert waits_for_device(make_pod(unschedulable=words)) is device
 
 
 def test_rollout_over_a_quota_lacks_room() -> None:
@@ -48,9 +79,27 @@ def preempting() -> Manifest:
         ),
         ("others are preempted for it", make_deployment(**ROLLING), [SERVING, preempting()]),
         (
-            "no device is short",
+            "the node with the GPUs is cordoned, others have none",
             make_deployment(**ROLLING),
-            [SERVING, make_pod(unschedulable="0/1 nodes are available: 1 Insufficient cpu.")],
+            [
+                SERVING,
+                make_pod(
+                    unschedulable="0/4 nodes are available: 1 node(s) were unschedulable, "
+                    "3 Insufficient nvidia.com/gpu. preemption: 0/4 nodes are available: "
+                    "4 Preemption is not helpful for scheduling."
+                ),
+            ],
+        ),
+        (
+            "nothing is short",
+            make_deployment(**ROLLING),
+            [
+                SERVING,
+                make_pod(
+                    unschedulable="0/1 nodes are available: 1 node(s) didn't match Pod's node "
+                    f"affinity/selector. {TAKEN}"
+                ),
+            ],
         ),
     ],
 )

@@ -7,12 +7,13 @@ import virtual_time
 from builders import make_body
 from rerank_operator.api import Manifest
 from rerank_operator.cluster import Cluster
+from rerank_operator.election import Election
 from rerank_operator.errors import Unavailable
 from rerank_operator.handlers import Memo
 from rerank_operator.health import Watches
 from rerank_operator.metrics import Metrics
 from rerank_operator.names import PODS, RERANKERS, Kind
-from rerank_operator.process import _resync
+from rerank_operator.process import _lead, _resync
 from rerank_operator.settings import Settings
 from rerank_operator.store import Key, Store
 from rerank_operator.workqueue import WorkQueue
@@ -53,3 +54,27 @@ def test_what_a_later_listing_finds_does_not_wait_for_a_kind_that_cannot_be_list
     virtual_time.run(main())
 
     assert queue.added == [Key("search", "demo")]
+
+
+def test_no_lease_is_taken_before_all_is_listed() -> None:
+    asked: list[str] = []
+
+    class Eager(Election):
+        def __init__(self) -> None: ...
+
+        async def acquire(self) -> None:
+            asked.append("acquire")
+            await asyncio.sleep(3600)
+
+    async def main() -> None:
+        synced = asyncio.Event()
+        leading = asyncio.create_task(_lead(Eager(), synced, Queue(), 1))
+        await asyncio.sleep(60)
+        asked.append("synced")
+        synced.set()
+        await asyncio.sleep(60)
+        leading.cancel()
+
+    virtual_time.run(main())
+
+    assert asked == ["synced", "acquire"]

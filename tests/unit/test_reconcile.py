@@ -487,6 +487,27 @@ async def test_hand_edit_is_put_back_and_looked_at_again() -> None:
     assert await world.reconciler.reconcile(KEY)
 
 
+async def test_two_operators_that_want_different_things_do_not_write_all_the_time() -> None:
+    world = World()
+    theirs = Reconciler(
+        world.store, world.cluster, Settings(server_image="x/y:2"), lambda: world.now
+    )
+    await world.settle()
+
+    settled = [await each.reconcile(KEY) for each in 3 * (theirs, world.reconciler)]
+
+    assert settled == [True, True, False, False, False, False]
+
+
+async def test_change_and_change_back_are_no_other_operators() -> None:
+    world = World()
+    await world.settle()
+
+    for generation in range(2, 6):
+        world.ask(generation=generation, drainSeconds=30 + generation % 2)
+        assert await world.reconciler.reconcile(KEY)
+
+
 async def test_edit_of_a_field_that_is_not_ours_is_left() -> None:
     world = World()
     await world.settle()

@@ -227,6 +227,15 @@ def test_several_pods_are_never_taken_all_at_once() -> None:
     }
 
 
+@pytest.mark.parametrize(("modes", "is_there"), [([], False), (["ReadWriteMany"], True)])
+def test_pods_that_a_volume_keeps_on_one_node_never_keep_it_from_being_drained(
+    modes: list[str], is_there: bool
+) -> None:
+    found = children(replicas=2, cache={"accessModes": modes} if modes else {})
+
+    assert ("PodDisruptionBudget" in found) is is_there
+
+
 @pytest.mark.parametrize("replicas", [0, 1])
 def test_single_pod_never_keeps_its_node_from_being_drained(replicas: int) -> None:
     assert "PodDisruptionBudget" not in children(replicas=replicas)

@@ -110,6 +110,7 @@ NEAR_VOLUME = {"labelSelector": {"matchLabels": {names.VOLUME_LABEL: "demo"}}}
     [
         ("1 node(s) didn't match pod affinity rules.", [NEAR, NEAR_VOLUME], True),
         ("3 Insufficient x/gpu, 1 node(s) didn't match pod affinity rules", [NEAR_VOLUME], False),
+        ("1 node(s) didn't match pod affinity rules.", [NEAR_VOLUME], False),
         ("1 node(s) didn't match pod affinity rules.", [NEAR], False),
         ("1 Insufficient cpu.", [NEAR, NEAR_VOLUME], False),
         ("1 node(s) didn't match pod anti-affinity rules.", [NEAR, NEAR_VOLUME], False),
@@ -126,6 +127,26 @@ def test_affinity_that_the_volume_may_contradict_is_named(
 
     assert words in found.message
     assert ("spec.podTemplate.affinity.podAffinity has" in found.message) is noted
+
+
+@pytest.mark.parametrize(
+    ("words", "noted"),
+    [
+        ("1 node(s) didn't match pod affinity rules, 2 node(s) had a taint.", True),
+        ("3 Insufficient x/gpu, 1 node(s) didn't match pod affinity rules", False),
+        ("1 node(s) had a taint.", False),
+    ],
+)
+def test_pods_that_hold_the_volume_where_others_may_not_be_are_named(
+    words: str, noted: bool
+) -> None:
+    deployment = make_deployment(**NONE)
+    affinity = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [NEAR_VOLUME]}}
+    deployment["spec"]["template"] = {"spec": {"affinity": affinity}}
+
+    found = ready(deployment, make_pod(unschedulable=words))
+
+    assert ("spec.replicas 0" in found.message) is noted
 
 
 SECRET = {"tokenSecretRef": {"name": "api", "key": "k"}}

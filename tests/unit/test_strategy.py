@@ -9,7 +9,7 @@ from rerank_operator.api import Manifest
 from rerank_operator.observed import Observed
 from rerank_operator.resources.strategy import build_strategy
 
-NO_GPU = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. preemption: none"
+NO_GPU = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
 # A pod of the new template is there beside those of the old one.
 ROLLING = {"replicas": 2, "updatedReplicas": 1}
 STARTING = {"availableReplicas": 0}

@@ -179,7 +179,7 @@ def build_affinity(reranker: RerankerService, found: Found | None) -> Manifest |
     match its term, while no other pod's do, is let in.
     """
     affinity: Manifest = reranker.spec.pod_template.manifest().get("affinity", {})
-    if reranker.spec.cache is None or _is_shared(reranker.spec.cache, found):
+    if not has_one_node(reranker, found):
         return affinity or None
     term = {
         "topologyKey": "kubernetes.io/hostname",
@@ -190,7 +190,10 @@ def build_affinity(reranker: RerankerService, found: Found | None) -> Manifest |
     return affinity | {"podAffinity": pods | {kind: [*(pods.get(kind) or []), term]}}
 
 
-def _is_shared(cache: Cache, found: Found | None) -> bool:
-    claim = found.claim if found else None
+def has_one_node(reranker: RerankerService, found: Found | None) -> bool:
+    """Tell whether a volume keeps all pods on one node."""
+    cache, claim = reranker.spec.cache, found.claim if found else None
+    if cache is None:
+        return False
     modes = claim["spec"]["accessModes"] if claim else cache.access_modes or []
-    return bool(SHARED_MODES & {*modes})
+    return not SHARED_MODES & {*modes}

@@ -2,12 +2,19 @@
 
 from rerank_operator.api import Manifest, RerankerService
 from rerank_operator.names import DISRUPTION_BUDGETS, instance, selector
+from rerank_operator.resources.cache import Found, has_one_node
 from rerank_operator.resources.metadata import build_metadata
 
 
-def build_disruption_budget(reranker: RerankerService) -> Manifest | None:
-    """Return the budget; None where there is at most one pod, whose node could never be drained."""
+def build_disruption_budget(reranker: RerankerService, found: Found | None) -> Manifest | None:
+    """Return the budget; None where with it a node could never be drained.
+
+    That is the node of a single pod, and the one that holds all pods because of a volume: a pod in
+    place of the first would have no other node to go to while the second is there.
+    """
     scaling = reranker.spec.autoscaling
+    if has_one_node(reranker, found):
+        return None
     if max(reranker.spec.replicas, scaling.max_replicas if scaling else 0) < 2:
         return None
     return {

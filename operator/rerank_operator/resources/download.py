@@ -4,6 +4,7 @@ import json
 from hashlib import sha256
 
 from rerank_operator.api import Manifest, RerankerService
+from rerank_operator.drift import quantity
 from rerank_operator.names import (
     DOWNLOAD_CONTAINER,
     DOWNLOAD_LABEL,
@@ -40,8 +41,8 @@ from rerank_operator.settings import Settings
 BACKOFF_LIMIT = 2**31 - 1
 # The downloader ends at once.
 GRACE_SECONDS = 5
-# It waits for the network, mostly. A limit of memory would be one of speed, with Xet.
-RESOURCES: Manifest = {"requests": {"cpu": "100m", "memory": "512Mi"}}
+# It waits for the network, mostly.
+REQUESTS = {"cpu": "100m", "memory": "512Mi"}
 
 
 def build_job(reranker: RerankerService, settings: Settings, found: Found | None) -> Manifest:
@@ -85,7 +86,7 @@ def _pod_spec(reranker: RerankerService, settings: Settings, found: Found | None
                 "command": ["python3", "-m", "rerank_server.download"],
                 "ports": [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
                 "env": build_download_variables(reranker),
-                "resources": RESOURCES,
+                "resources": _resources(reranker),
                 "volumeMounts": merged(
                     [HOME_MOUNT, *build_mounts(reranker, writes=True)],
                     template.volume_mounts,
@@ -98,6 +99,20 @@ def _pod_spec(reranker: RerankerService, settings: Settings, found: Found | None
         ],
         "volumes": merged([HOME_VOLUME, *build_volumes(reranker)], template.volumes, "name"),
     }
+
+
+def _resources(reranker: RerankerService) -> Manifest:
+    """Return the limits that the server has of CPU and memory, if any, and no more than they.
+
+    A quota may ask every pod for limits. By itself it has none: of memory it would be one of
+    speed, with Xet.
+    """
+    asked = reranker.spec.resources.limits
+    limits = {name: str(asked[name]) for name in REQUESTS if name in asked}
+    requests = {
+        name: min(text, limits.get(name, text), key=quantity) for name, text in REQUESTS.items()
+    }
+    return {"requests": requests} | ({"limits": limits} if limits else {})
 
 
 def _placement(reranker: RerankerService, found: Found | None) -> Manifest:

@@ -69,9 +69,10 @@ def pod_finding(
 
 
 def affinity_note(finding: Finding, template: Manifest) -> list[str]:
-    """Return one sentence on a podAffinity of the user's that may contradict that of the volume.
+    """Return one sentence on what may contradict the podAffinity of the volume.
 
-    They do not where the pods themselves are what the user wants near, so none is refused.
+    Another of the user's does not where the pods themselves are what the user wants near, so none
+    is refused.
 
     Source: k8s.io/kubernetes/pkg/scheduler/framework/plugins/interpodaffinity,
     `podMatchesAllAffinityTerms`: a pod counts for one term only if it matches all of them.
@@ -82,8 +83,17 @@ def affinity_note(finding: Finding, template: Manifest) -> list[str]:
         for term in terms
         if names.VOLUME_LABEL in term.get("labelSelector", {}).get("matchLabels", {})
     ]
-    if _NOT_NEAR not in finding.message or not of_volume or terms == of_volume:
+    if _NOT_NEAR not in finding.message or not of_volume:
         return []
+    if terms == of_volume:
+        # On the one node there is no room either: no need to say why it is the one.
+        if "Insufficient" in finding.message:
+            return []
+        return [
+            "pods that use the volume, which one node alone may use, are on a node where this one "
+            "may not be: end them, by spec.replicas 0 (and no spec.autoscaling) for a while, or by "
+            "deleting those of a node that is gone with kubectl delete pod --force"
+        ]
     return [
         f"spec.podTemplate.affinity.podAffinity has {_REQUIRED}, and so has the volume, which one "
         "node alone may use; a pod has to be there that meets both: make yours "
