@@ -5,7 +5,6 @@ import contextlib
 import logging
 import resource
 import signal
-import socket
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from rerank_server.app import create_app
 from rerank_server.connection import limited
 from rerank_server.engines import Engine, load_engines
 from rerank_server.errors import EngineFailed, ModelUnusable
+from rerank_server.listening import listen
 from rerank_server.logs import leave_last_words, set_up_logging, speak_utf8
 from rerank_server.metrics import Metrics
 from rerank_server.pipeline import Pipeline
@@ -35,18 +35,6 @@ OTHER_FILES = 1024
 
 class Server(uvicorn.Server):
     """uvicorn, with signals left to us: its own handlers end the process with 143, not 0."""
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Open the port."""
-        try:
-            await super().startup(sockets)
-        except SystemExit:
-            # uvicorn has logged the system's words.
-            log.error(
-                f"nothing can listen on {self.config.host} port {self.config.port}: end what "
-                "does, or give another RERANK_HOST or RERANK_PORT"
-            )
-            raise
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -113,13 +101,19 @@ async def serve(settings: Settings, load: Load) -> int:
 
     The port opens at once, so that probes get an answer while `load` works in a thread.
     """
+    try:
+        listener = listen(settings.host, settings.port)
+    except OSError as error:
+        log.error(
+            f"nothing can listen on {settings.host} port {settings.port}: {error}: end what does, "
+            "or give another RERANK_HOST or RERANK_PORT"
+        )
+        return 1
     metrics = Metrics()
     pipeline = Pipeline(metrics, settings)
     server = Server(
         uvicorn.Config(
             create_app(pipeline, metrics, settings),
-            host=settings.host,
-            port=settings.port,
             http=limited(settings, metrics),
             # A WebSocket has none of these limits, and nobody asks for one.
             ws="none",
@@ -153,7 +147,7 @@ async def serve(settings: Settings, load: Load) -> int:
     # A model that cannot be loaded ends the process.
     starting.add_done_callback(lambda task: end() if _failed(task) else None)
     try:
-        await server.serve()
+        await server.serve([listener])
         return 1 if starting.done() and _failed(starting) else 0
     finally:
         starting.cancel()

@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import sys
 import threading
 import time
@@ -37,6 +38,7 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from rerank_server.errors import ModelUnusable
 from rerank_server.hub import patterns
+from rerank_server.listening import listen
 from rerank_server.logs import leave_last_words, set_up_logging, speak_utf8
 from rerank_server.settings import Settings, read_settings
 
@@ -258,7 +260,7 @@ def _told(blobs: Path, files: Mapping[str, int], settings: Settings) -> Iterator
             """Say nothing: it is asked every few seconds."""
 
     try:
-        server = Listener((settings.host, settings.port), Handler)
+        server = Listener(listen(settings.host, settings.port), Handler)
     except OSError as error:
         # A server may be at work there. Nothing depends on it.
         log.info("nobody can ask how far it is", extra={"error": str(error)})
@@ -273,13 +275,17 @@ def _told(blobs: Path, files: Mapping[str, int], settings: Settings) -> Iterator
 
 
 class Listener(ThreadingTCPServer):
-    """Takes a port that a download just before has left, and waits for no caller.
+    """Waits for no caller.
 
     Not http.server's own, which looks up its name, for as long as that takes.
     """
 
-    allow_reuse_address = True
     daemon_threads = True
+
+    def __init__(self, listening: socket.socket, handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(listening.getsockname(), handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listening
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing: whoever asked has gone, or was too slow."""

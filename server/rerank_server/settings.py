@@ -244,7 +244,9 @@ class Settings(BaseSettings):
             "found is refused. Unset: none."
         ),
     ] = ()
-    host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
+    host: Annotated[
+        str, Field(description="Address to listen on; `::` is all of them, of IPv4 as well.")
+    ] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on.")] = 8080
     ui: Annotated[
         bool, Field(description="Serve a page at /ui, on which people can try the service.")

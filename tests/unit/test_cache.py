@@ -25,7 +25,7 @@ JOB = """
 apiVersion: batch/v1
 kind: Job
 metadata:
-  name: demo-e0e511130d
+  name: demo-db98d7e838
   namespace: search
   labels: &labels
     app.kubernetes.io/name: reranker
@@ -75,7 +75,7 @@ spec:
         - {name: HOME, value: /var/cache/rerank}
         - {name: LANG, value: C.UTF-8}
         - {name: PYTHONUTF8, value: "1"}
-        - {name: RERANK_HOST, value: 0.0.0.0}
+        - {name: RERANK_HOST, value: '::'}
         - {name: RERANK_MODEL, value: org/model}
         - {name: RERANK_PORT, value: "8080"}
         - {name: RERANK_REVISION, value: v1}

@@ -44,7 +44,7 @@ containers:
   - {name: RERANK_ENGINES_PER_GPU, value: "1"}
   - {name: RERANK_FAMILY, value: auto}
   - {name: RERANK_GPU_MEMORY_UTILIZATION, value: "0.9"}
-  - {name: RERANK_HOST, value: 0.0.0.0}
+  - {name: RERANK_HOST, value: '::'}
   - {name: RERANK_MAX_BODY_BYTES, value: "16777216"}
   - {name: RERANK_MAX_DOCUMENTS, value: "1000"}
   - {name: RERANK_MAX_DOCUMENT_CHARS, value: "100000"}
