@@ -7,6 +7,7 @@ the Lease are for people. So the holder always stops before another can begin.
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -69,10 +70,13 @@ class Election:
         self._clock = clock
         self._own: Manifest | None = None
         self._seen: _Seen | None = None
-        self._seen_at = self._read_at = self._agreed_at = clock()
+        self._seen_at = self._read_at = clock()
+        # Nobody is silent who was not asked.
+        self._agreed_at = math.inf
 
     async def acquire(self) -> None:
         """Return once the Lease is ours."""
+        self._agreed_at = self._clock()
         while True:
             try:
                 if await self._try_to_take():
@@ -132,7 +136,9 @@ class Election:
             log.warning("lease not released", extra={"lease": self._title, "error": str(error)})
 
     def silent_seconds(self) -> float:
-        """Return how long ago the API server last told who holds the Lease."""
+        """Return how long ago the API server last told who holds the Lease; less than 0 until it is
+        asked.
+        """
         return self._clock() - self._agreed_at
 
     async def _try_to_take(self) -> bool:

@@ -13,10 +13,12 @@ OVER_QUOTA = "exceeded quota"
 
 # The scheduler's words. Not enough of a resource:
 _INSUFFICIENT = re.compile(r"Insufficient ([^\s,]+)")
-# Nodes that would do, were it not for pods that may not be preempted; and nodes that would not
-# either way: too small, cordoned, tainted, not selected.
+# Then what came of preemption, node by node: none of its pods may be preempted; to preempt those
+# that may is not enough, in the words of before; there is no use in it, since the node is
+# cordoned, tainted, not selected, or has fewer of the device than the pod asks for.
+_PREEMPTION = "preemption:"
 _TAKEN = "No preemption victims found"
-_UNFIT = "Preemption is not helpful"
+_NO_USE = "Preemption is not helpful"
 
 # Finished for good, evicted for instance. The ReplicaSet has put another pod in its place.
 _FINISHED_PHASES = {"Failed", "Succeeded"}
@@ -59,7 +61,7 @@ def is_rolling(deployment: Manifest) -> bool:
 
 
 def lacks_room(deployment: Manifest | None, pods: Sequence[Manifest]) -> bool:
-    """Tell whether a rollout is held up because no node has room, or none is left of a quota.
+    """Tell whether a rollout is held up because no device is free, or none is left of a quota.
 
     Not while a pod is on its way out, ours or one that is preempted for ours: it holds what it has
     until it has ended.
@@ -115,15 +117,17 @@ def waits_for_device(pod: Manifest) -> bool:
 
 
 def _waits_for_room(pod: Manifest) -> bool:
-    """Tell whether some node would take a pod that is to stay, if others ended there.
+    """Tell whether a pod waits for a device that others, which ended, might leave to it.
 
-    Without a word on preemption, which a pod of ours may be without, it is taken for so.
+    CPU and memory are no such thing: how much of them an old pod holds is not known here, and
+    nodes with more of them come in a minute.
 
-    Source: k8s.io/kubernetes/pkg/scheduler/framework/preemption, `Evaluator.Preempt`.
+    Source: k8s.io/kubernetes/pkg/scheduler/framework/preemption, `Evaluator.Preempt`, and
+    plugins/defaultpreemption, `SelectVictimsOnNode`.
     """
-    words = unschedulable(pod) or ""
-    may_do = _TAKEN in words or _UNFIT not in words
-    return not is_gone(pod) and may_do and _INSUFFICIENT.search(words) is not None
+    told = (unschedulable(pod) or "").partition(_PREEMPTION)[2]
+    of_use = _NO_USE not in told or _TAKEN in told or _INSUFFICIENT.search(told) is not None
+    return of_use and waits_for_device(pod)
 
 
 def unschedulable(pod: Manifest) -> str | None:

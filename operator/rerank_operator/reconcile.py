@@ -240,6 +240,7 @@ class Reconciler:
                     # It went in between, or a webhook or a quota has said so.
                     raise
             else:
+                self._updated.get(key, {}).pop(_title(manifest), None)
                 log.info("child created", extra=_about(key, child=_title(manifest)))
                 return True
         if not is_ours(observed, reranker):

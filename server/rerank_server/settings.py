@@ -245,7 +245,8 @@ class Settings(BaseSettings):
         ),
     ] = ()
     host: Annotated[
-        str, Field(description="Address to listen on; `::` is all of them, of IPv4 as well.")
+        str,
+        Field(description="Address to listen on; `0.0.0.0` and `::` are all there are."),
     ] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on.")] = 8080
     ui: Annotated[

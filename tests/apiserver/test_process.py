@@ -23,7 +23,7 @@ def test_roles_grant_what_is_used_and_nothing_else(demo: Objects, plane: Control
         replicas=2,
         networkPolicy={"enabled": True},
         monitoring={"podMonitor": True},
-        cache={"retain": False},
+        cache={"retain": False, "accessModes": ["ReadWriteMany"]},
         autoscaling={"type": "hpa", "maxReplicas": 4},
     )
     eventually(lambda: demo.child("Job"))

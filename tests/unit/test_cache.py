@@ -25,7 +25,7 @@ JOB = """
 apiVersion: batch/v1
 kind: Job
 metadata:
-  name: demo-db98d7e838
+  name: demo-e0e511130d
   namespace: search
   labels: &labels
     app.kubernetes.io/name: reranker
@@ -75,7 +75,7 @@ spec:
         - {name: HOME, value: /var/cache/rerank}
         - {name: LANG, value: C.UTF-8}
         - {name: PYTHONUTF8, value: "1"}
-        - {name: RERANK_HOST, value: '::'}
+        - {name: RERANK_HOST, value: 0.0.0.0}
         - {name: RERANK_MODEL, value: org/model}
         - {name: RERANK_PORT, value: "8080"}
         - {name: RERANK_REVISION, value: v1}
@@ -144,12 +144,12 @@ def test_job_is_exactly_this() -> None:
 @pytest.mark.parametrize(
     ("limits", "expected"),
     [
-        ({"memory": "8Gi", "nvidia.com/mig": 1}, {"memory": "8Gi"}),
+        ({"memory": "8Gi", "nvidia.com/mig": 1}, {"memory": "4Gi"}),
         ({"cpu": 2, "memory": "256Mi"}, {"cpu": "2", "memory": "256Mi"}),
         ({"cpu": "50m"}, {"cpu": "50m"}),
     ],
 )
-def test_pod_that_downloads_has_the_limits_of_those_that_serve(
+def test_pod_that_downloads_has_no_larger_limits_than_those_that_serve(
     limits: dict[str, Any], expected: dict[str, str]
 ) -> None:
     (container,) = pod(kind="Job", resources={"limits": limits})["containers"]

@@ -57,7 +57,7 @@ READ = {
     "truncate": False,
     "ui": True,
     "drain_seconds": 7,
-    "host": "::",
+    "host": "0.0.0.0",
     "port": 8080,
 }
 ALL_FIELDS = {
@@ -164,7 +164,7 @@ def test_smallest_object_leaves_the_server_its_own_defaults(
 
     read = read_settings([])
 
-    own = ServerSettings(model="Qwen/Qwen3-Reranker-0.6B", host="::")
+    own = ServerSettings(model="Qwen/Qwen3-Reranker-0.6B", host="0.0.0.0")
     assert read == own
 
 

@@ -16,20 +16,22 @@ def reaches(port: int, address: str) -> bool:
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="the machine has no IPv6")
-def test_all_addresses_are_those_of_both_families() -> None:
-    with listen(EVERYWHERE, 0) as listening:
+@pytest.mark.parametrize("host", sorted(EVERYWHERE))
+def test_all_addresses_are_those_of_both_families(host: str) -> None:
+    with listen(host, 0) as listening:
         port = listening.getsockname()[1]
 
         assert reaches(port, "127.0.0.1")
         assert reaches(port, "::1")
 
 
+@pytest.mark.parametrize("host", sorted(EVERYWHERE))
 def test_all_addresses_are_those_of_ipv4_where_there_is_no_other(
-    monkeypatch: pytest.MonkeyPatch,
+    host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
 
-    with listen(EVERYWHERE, 0) as listening:
+    with listen(host, 0) as listening:
         assert listening.family == socket.AF_INET
         assert reaches(listening.getsockname()[1], "127.0.0.1")
 

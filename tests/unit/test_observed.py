@@ -19,8 +19,9 @@ SERVING = make_pod(ready=True)
     "words",
     [
         NO_GPU,
-        NO_CPU,
-        f"0/1 nodes are available: 1 Insufficient memory. {TAKEN}",
+        "0/4 nodes are available: 4 Insufficient nvidia.com/gpu. no new claims to deallocate, "
+        "preemption: 0/4 nodes are available: 1 Insufficient nvidia.com/gpu, 3 Preemption is not "
+        "helpful for scheduling.",
         "0/2 nodes are available: 1 Insufficient nvidia.com/gpu, 1 node(s) were unschedulable. "
         "preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, "
         "1 Preemption is not helpful for scheduling.",
@@ -89,6 +90,11 @@ def preempting() -> Manifest:
                     "4 Preemption is not helpful for scheduling."
                 ),
             ],
+        ),
+        (
+            "a node with more memory may come",
+            make_deployment(**ROLLING),
+            [SERVING, make_pod(unschedulable=NO_CPU)],
         ),
         (
             "nothing is short",

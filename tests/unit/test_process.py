@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 import virtual_time
 from builders import make_body
 from rerank_operator.api import Manifest
-from rerank_operator.cluster import Cluster
+from rerank_operator.cluster import Cluster, Fence
 from rerank_operator.election import Election
 from rerank_operator.errors import Unavailable
 from rerank_operator.handlers import Memo
@@ -78,3 +78,9 @@ def test_no_lease_is_taken_before_all_is_listed() -> None:
     virtual_time.run(main())
 
     assert asked == ["synced", "acquire"]
+
+
+def test_lease_that_nobody_has_asked_for_is_not_silent() -> None:
+    election = Election(Cut(), "ns", "lease", "operator_1", Fence())
+
+    assert election.silent_seconds() <= 0

@@ -4,8 +4,10 @@ import pytest
 import yaml
 
 from bench import scaling
-from builders import make_reranker
+from builders import make_deployment, make_reranker
 from rerank_operator.api import Manifest
+from rerank_operator.names import VOLUME_LABEL
+from rerank_operator.observed import Observed
 from rerank_operator.resources import autoscaler, desired
 from rerank_operator.settings import Settings
 
@@ -44,7 +46,7 @@ containers:
   - {name: RERANK_ENGINES_PER_GPU, value: "1"}
   - {name: RERANK_FAMILY, value: auto}
   - {name: RERANK_GPU_MEMORY_UTILIZATION, value: "0.9"}
-  - {name: RERANK_HOST, value: '::'}
+  - {name: RERANK_HOST, value: 0.0.0.0}
   - {name: RERANK_MAX_BODY_BYTES, value: "16777216"}
   - {name: RERANK_MAX_DOCUMENTS, value: "1000"}
   - {name: RERANK_MAX_DOCUMENT_CHARS, value: "100000"}
@@ -234,6 +236,18 @@ def test_pods_that_a_volume_keeps_on_one_node_never_keep_it_from_being_drained(
     found = children(replicas=2, cache={"accessModes": modes} if modes else {})
 
     assert ("PodDisruptionBudget" in found) is is_there
+
+
+@pytest.mark.parametrize(("labels", "is_there"), [({}, True), ({VOLUME_LABEL: "demo"}, False)])
+def test_pods_from_before_the_volume_keep_their_budget(
+    labels: dict[str, str], is_there: bool
+) -> None:
+    deployment = make_deployment(2)
+    deployment["spec"]["template"]["metadata"] = {"labels": labels}
+
+    found = desired(make_reranker(replicas=2, cache={}), SETTINGS, Observed(deployment))
+
+    assert any(child["kind"] == "PodDisruptionBudget" for child in found) is is_there
 
 
 @pytest.mark.parametrize("replicas", [0, 1])

@@ -145,7 +145,7 @@ class RerankerServiceSpec(ApiModel):
             description="How new pods replace old ones after a change. Surge: the new one starts "
             "beside the old one, which serves until then; that takes a free accelerator. InPlace: "
             "the old one ends, then the new one takes its place. Auto: Surge, and where there is "
-            "no room for that, InPlace until all pods serve."
+            "no accelerator or quota left for that, InPlace until all pods serve."
         ),
     ] = "Auto"
     drain_seconds: Annotated[

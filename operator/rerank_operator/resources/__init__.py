@@ -33,7 +33,7 @@ def desired(
         # Before the pods that it closes.
         build_network_policy(reranker),
         build_service(reranker),
-        build_disruption_budget(reranker, found),
+        build_disruption_budget(reranker, observed, found),
         _deployment(reranker, settings, observed, found),
         build_pod_monitor(reranker),
         build_autoscaler(reranker),

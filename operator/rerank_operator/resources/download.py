@@ -43,6 +43,7 @@ BACKOFF_LIMIT = 2**31 - 1
 GRACE_SECONDS = 5
 # It waits for the network, mostly.
 REQUESTS = {"cpu": "100m", "memory": "512Mi"}
+LIMITS = {"cpu": "2", "memory": "4Gi"}
 
 
 def build_job(reranker: RerankerService, settings: Settings, found: Found | None) -> Manifest:
@@ -102,13 +103,17 @@ def _pod_spec(reranker: RerankerService, settings: Settings, found: Found | None
 
 
 def _resources(reranker: RerankerService) -> Manifest:
-    """Return the limits that the server has of CPU and memory, if any, and no more than they.
+    """Return limits of CPU and memory where the server has some, and no more than those.
 
-    A quota may ask every pod for limits. By itself it has none: of memory it would be one of
-    speed, with Xet.
+    A quota may ask every pod for limits, and it counts this one beside those that serve. By itself
+    it has none: of memory it would be one of speed, with Xet.
     """
     asked = reranker.spec.resources.limits
-    limits = {name: str(asked[name]) for name in REQUESTS if name in asked}
+    limits = {
+        name: min(str(asked[name]), most, key=quantity)
+        for name, most in LIMITS.items()
+        if name in asked
+    }
     requests = {
         name: min(text, limits.get(name, text), key=quantity) for name, text in REQUESTS.items()
     }
