@@ -4,6 +4,7 @@ What takes turns of a second or less is looked at here; tests/e2e/test_rollout.p
 real node.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,60 @@ def test_more_pods_than_gpus_are_all_replaced(
     eventually(lambda: demo.strategy() == (SURGE if mode == "Auto" else IN_PLACE))
 
 
+@pytest.fixture
+def priority(cluster: ControlPlane) -> Iterator[str]:
+    """A class of pods that may take the place of those without one."""
+    cluster.kubectl("create", "priorityclass", "high", "--value=100")
+    yield "high"
+    cluster.kubectl("delete", "priorityclass", "high")
+
+
+def test_auto_gives_way_where_preemption_of_others_frees_no_gpu(
+    priority: str, start: Callable[..., Rolling]
+) -> None:
+    demo = start(gpus=1, podTemplate={"priorityClassName": priority})
+    add_pod(demo, "low")
+
+    env = [{"name": "ID", "value": "1"}]
+    demo.back(podTemplate={"priorityClassName": priority, "env": env})
+    demo.wait_told("WaitingForGPU", "the new ones take their place")
+    demo.wait_ready()
+
+
+def test_auto_leaves_an_old_pod_whose_place_no_new_one_could_have(
+    second: Node, start: Callable[..., Rolling]
+) -> None:
+    """Its node is cordoned, and the other has no GPU."""
+    second.advertise_gpus(0)
+    demo = start(gpus=1)
+    before = demo.serving()
+    demo.plane.kubectl("cordon", "stand-in")
+    try:
+        demo.change()
+        demo.wait_told("WaitingForGPU", "Insufficient nvidia.com/gpu")
+        # Its patience, and the time until the next pass.
+        until = time.monotonic() + 32
+        while time.monotonic() < until:
+            assert demo.serving() == before
+            assert demo.strategy() == SURGE
+            time.sleep(0.5)
+    finally:
+        demo.plane.kubectl("uncordon", "stand-in")
+    demo.wait_ready()
+
+    assert not before & demo.serving()
+
+
+def add_pod(demo: Rolling, name: str) -> None:
+    """Have a pod of somebody else's, with its name for a label."""
+    # Nobody makes a service account called default here.
+    spec = {"serviceAccountName": "demo", "containers": [{"image": name, "name": name}]}
+    body = {"metadata": {"name": name, "labels": {"app": name}}, "spec": spec}
+    pods = f"/api/v1/namespaces/{demo.namespace}/pods"
+    demo.plane.http.post(pods, json=body).raise_for_status()
+    eventually(lambda: demo.plane.get(f"{pods}/{name}")["status"]["phase"] == "Running")
+
+
 HOST = "kubernetes.io/hostname"
 MODELS = {"existingClaim": "models", "prefetch": False}
 # Bound as by the controller of volumes, which does not run here.
@@ -276,11 +331,7 @@ def test_affinity_of_the_users_that_no_pod_meets_beside_the_volumes_is_told(
     make_volume(demo)
     before = demo.serving()
     near = {"topologyKey": HOST, "labelSelector": {"matchLabels": {"app": "index"}}}
-    # Nobody makes a service account called default here.
-    spec = {"serviceAccountName": "demo", "containers": [{"image": "index", "name": "index"}]}
-    body = {"metadata": {"name": "index", "labels": {"app": "index"}}, "spec": spec}
-    pods = f"/api/v1/namespaces/{demo.namespace}/pods"
-    demo.plane.http.post(pods, json=body).raise_for_status()
+    add_pod(demo, "index")
     required = {"requiredDuringSchedulingIgnoredDuringExecution": [near]}
     preferred = {
         "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "podAffinityTerm": near}]
