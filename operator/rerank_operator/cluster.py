@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -86,28 +86,26 @@ class Cluster:
             return None
 
     async def pages(
-        self, kind: Kind, namespaces: Sequence[str]
+        self, kind: Kind, namespace: str | None
     ) -> AsyncIterator[tuple[list[Manifest], int]]:
         """Yield all objects of `kind` that may concern us, some at a time, each time with the
-        version of the listing that they belong to. No namespaces means all of them.
+        version of the listing that they belong to. No namespace means all of them.
         """
-        scopes: Sequence[str | None] = namespaces or [None]
-        for scope in scopes:
-            token: str | None = None
-            while True:
-                query = {"limit": str(PAGE_SIZE)}
-                if kind != RERANKERS:
-                    query["labelSelector"] = OWNER_LABEL
-                if token:
-                    query["continue"] = token
-                page = await self._request("GET", api_path(kind, scope), query=query)
-                # Items of a list come without the two.
-                known = {"apiVersion": kind.api_version, "kind": kind.name}
-                items = [item | known for item in page["items"]]
-                yield items, int(page["metadata"]["resourceVersion"])
-                token = page["metadata"].get("continue")
-                if not token:
-                    break
+        token: str | None = None
+        while True:
+            query = {"limit": str(PAGE_SIZE)}
+            if kind != RERANKERS:
+                query["labelSelector"] = OWNER_LABEL
+            if token:
+                query["continue"] = token
+            page = await self._request("GET", api_path(kind, namespace), query=query)
+            # Items of a list come without the two.
+            known = {"apiVersion": kind.api_version, "kind": kind.name}
+            items = [item | known for item in page["items"]]
+            yield items, int(page["metadata"]["resourceVersion"])
+            token = page["metadata"].get("continue")
+            if not token:
+                break
 
     async def apply(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Write the full intent for one object and return the object as it is then."""

@@ -178,22 +178,31 @@ def _guarded(reconciler: Reconciler) -> Callable[[Key], Awaitable[bool]]:
 async def _list_all(
     cluster: Cluster, store: Store, namespaces: Sequence[str]
 ) -> AsyncIterator[set[Key]]:
-    """List every kind, for as long as it takes; yield the keys that something changed for."""
+    """List every kind, for as long as it takes; yield the keys that something changed for.
+
+    A namespace that is named and refused is left out, or nothing would be done in any other: it was
+    deleted most likely, and our rights with it. That its watches are refused shows in /readyz.
+    """
     for kind in (*WATCHED_KINDS, *OPTIONAL_KINDS):
-        while True:
-            try:
-                listing = store.listing(kind)
-                async for bodies, version in cluster.pages(kind, namespaces):
-                    yield listing.take(bodies, version)
-                yield listing.end()
-                break
-            except OperatorError as error:
-                # Else NotFound means that our CustomResourceDefinition is yet to be installed.
-                if kind in OPTIONAL_KINDS and isinstance(error, (NotFound, Refused)):
-                    yield store.listing(kind).end()
+        listing, optional = store.listing(kind), kind in OPTIONAL_KINDS
+        scopes: Sequence[str | None] = namespaces or [None]
+        for scope in scopes:
+            while True:
+                try:
+                    async for bodies, version in cluster.pages(kind, scope):
+                        yield listing.take(bodies, version)
                     break
-                log.warning("cannot list", extra={"kind": kind.name, "error": str(error)})
-                await asyncio.sleep(RETRY_SECONDS)
+                except OperatorError as error:
+                    # Else NotFound means that our CustomResourceDefinition is yet to be installed.
+                    if optional and isinstance(error, (NotFound, Refused)):
+                        break
+                    told = {"kind": kind.name, "namespace": scope, "error": str(error)}
+                    log.warning("cannot list", extra=told)
+                    if scope is not None and isinstance(error, Refused):
+                        listing.leave_out(scope)
+                        break
+                    await asyncio.sleep(RETRY_SECONDS)
+        yield listing.end()
 
 
 async def _revisit(memo: handlers.Memo, downloads: Downloads) -> None:

@@ -103,13 +103,17 @@ class Store:
         """Return what takes in a full listing of a kind."""
         return Listing(self, kind)
 
-    def drop_others(self, kind: Kind, listed: Container[Identity], version: int) -> set[Key]:
+    def drop_others(
+        self, kind: Kind, listed: Container[Identity], version: int, unknown: Container[str]
+    ) -> set[Key]:
         """Drop what a full listing lacked, and return the keys it changed something for.
 
-        What is newer than `version`, that of the listing, is kept.
+        What is newer than `version`, that of the listing, is kept, and what is in namespaces that
+        are `unknown`.
         """
         changed: set[Key] = set()
-        for identity in [name for name in self._objects if name.kind == kind]:
+        names = [each for each in self._objects if each.kind == kind]
+        for identity in [each for each in names if each.namespace not in unknown]:
             if identity not in listed and self._objects[identity].version <= version:
                 changed |= self._drop(identity)
         self._gone[kind].clear()
@@ -161,6 +165,7 @@ class Listing:
         self._store = store
         self._kind = kind
         self._listed: set[Identity] = set()
+        self._unknown: set[str] = set()
         self._version = sys.maxsize
 
     def take(self, bodies: Iterable[Mapping[str, Any]], version: int) -> set[Key]:
@@ -176,9 +181,13 @@ class Listing:
             changed |= self._store.put(body)
         return changed
 
+    def leave_out(self, namespace: str) -> None:
+        """Leave a namespace as it is known: it cannot be listed."""
+        self._unknown.add(namespace)
+
     def end(self) -> set[Key]:
         """Drop what no page held, and return the keys it changed something for."""
-        return self._store.drop_others(self._kind, self._listed, self._version)
+        return self._store.drop_others(self._kind, self._listed, self._version, self._unknown)
 
 
 def _identity(body: Mapping[str, Any]) -> Identity:

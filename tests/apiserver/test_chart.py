@@ -209,3 +209,21 @@ def test_roles_of_a_namespace_are_all_that_its_operator_needs(empty: ControlPlan
     elsewhere = [entry for entry in calls if entry["objectRef"].get("namespace") != "search"]
     assert {entry["objectRef"]["resource"] for entry in elsewhere} == {"leases"}
     assert {entry["objectRef"]["namespace"] for entry in elsewhere} == {"rerank-system"}
+
+
+def test_namespace_without_a_role_keeps_no_other_from_being_looked_after(
+    empty: ControlPlane,
+) -> None:
+    empty.kubectl("create", "namespace", "search")
+    install(empty, "--set", "watchNamespaces={search}")
+    # As after its deletion.
+    operator = OperatorProcess(empty, lease=LEASE, namespaces="gone,search")
+    operator.launch()
+    try:
+        Objects(empty, "search").create()
+        obstacle = operator.probe("readyz")
+    finally:
+        operator.stop()
+
+    assert obstacle.status_code == 503
+    assert "/namespaces/gone/" in obstacle.text

@@ -1,19 +1,19 @@
 """Listings and what they lead to; whole operators are in tests/apiserver."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 import virtual_time
 from builders import make_body
 from rerank_operator.api import Manifest
 from rerank_operator.cluster import Cluster, Fence
 from rerank_operator.election import Election
-from rerank_operator.errors import Unavailable
+from rerank_operator.errors import Refused, Unavailable
 from rerank_operator.handlers import Memo
 from rerank_operator.health import Watches
 from rerank_operator.metrics import Metrics
 from rerank_operator.names import PODS, RERANKERS, Kind
-from rerank_operator.process import _lead, _resync
+from rerank_operator.process import _lead, _list_all, _resync
 from rerank_operator.settings import Settings
 from rerank_operator.store import Key, Store
 from rerank_operator.workqueue import WorkQueue
@@ -25,7 +25,7 @@ class Cut(Cluster):
     def __init__(self) -> None: ...
 
     async def pages(
-        self, kind: Kind, namespaces: Sequence[str]
+        self, kind: Kind, namespace: str | None
     ) -> AsyncIterator[tuple[list[Manifest], int]]:
         if kind == PODS:
             raise Unavailable("none")
@@ -54,6 +54,31 @@ def test_what_a_later_listing_finds_does_not_wait_for_a_kind_that_cannot_be_list
     virtual_time.run(main())
 
     assert queue.added == [Key("search", "demo")]
+
+
+class Partial(Cut):
+    """Lets nobody list one of the namespaces."""
+
+    async def pages(
+        self, kind: Kind, namespace: str | None
+    ) -> AsyncIterator[tuple[list[Manifest], int]]:
+        if namespace == "gone":
+            raise Refused("forbidden")
+        yield [make_body()] if kind == RERANKERS else [], 5
+
+
+async def test_namespace_that_is_refused_keeps_no_other_from_being_listed() -> None:
+    store = Store()
+    known, old = make_body(), make_body()
+    known["metadata"] |= {"namespace": "gone"}
+    old["metadata"] |= {"name": "old"}
+    for body in (known, old):
+        store.put(body)
+
+    async for _ in _list_all(Partial(), store, ["gone", "search"]):
+        pass
+
+    assert store.keys() == {Key("gone", "demo"), Key("search", "demo")}
 
 
 def test_no_lease_is_taken_before_all_is_listed() -> None:
