@@ -205,10 +205,12 @@ def priority(cluster: ControlPlane) -> Iterator[str]:
 
 
 def test_auto_gives_way_where_preemption_of_others_frees_no_gpu(
-    priority: str, start: Callable[..., Rolling]
+    priority: str, second: Node, start: Callable[..., Rolling]
 ) -> None:
+    """Of the other node, which has no GPU, the scheduler says that to preempt there is no use."""
+    second.advertise_gpus(0)
     demo = start(gpus=1, podTemplate={"priorityClassName": priority})
-    add_pod(demo, "low")
+    add_pod(demo, "low", "stand-in")
 
     env = [{"name": "ID", "value": "1"}]
     demo.back(podTemplate={"priorityClassName": priority, "env": env})
@@ -240,10 +242,14 @@ def test_auto_leaves_an_old_pod_whose_place_no_new_one_could_have(
     assert not before & demo.serving()
 
 
-def add_pod(demo: Rolling, name: str) -> None:
-    """Have a pod of somebody else's, with its name for a label."""
-    # Nobody makes a service account called default here.
-    spec = {"serviceAccountName": "demo", "containers": [{"image": name, "name": name}]}
+def add_pod(demo: Rolling, name: str, node: str) -> None:
+    """Have a pod of somebody else's on a node, with its name for a label."""
+    spec = {
+        # Nobody makes one called default here.
+        "serviceAccountName": "demo",
+        "containers": [{"image": name, "name": name}],
+        "nodeSelector": {HOST: node},
+    }
     body = {"metadata": {"name": name, "labels": {"app": name}}, "spec": spec}
     pods = f"/api/v1/namespaces/{demo.namespace}/pods"
     demo.plane.http.post(pods, json=body).raise_for_status()
@@ -331,7 +337,7 @@ def test_affinity_of_the_users_that_no_pod_meets_beside_the_volumes_is_told(
     make_volume(demo)
     before = demo.serving()
     near = {"topologyKey": HOST, "labelSelector": {"matchLabels": {"app": "index"}}}
-    add_pod(demo, "index")
+    add_pod(demo, "index", "stand-in")
     required = {"requiredDuringSchedulingIgnoredDuringExecution": [near]}
     preferred = {
         "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "podAffinityTerm": near}]
