@@ -6,7 +6,7 @@ from builders import make_deployment, make_pod
 from rerank_operator.api import Manifest
 from rerank_operator.observed import is_rolled_out, lacks_room, waits_for_device
 
-# As schedulers write, the later ones with a word on claims; on the second line, 1.30 to 1.33 do.
+# As schedulers write; since 1.34 with a word on claims before that on preemption.
 TAKEN = "preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
 NO_GPU = f"0/1 nodes are available: 1 Insufficient nvidia.com/gpu. {TAKEN}"
 NO_CPU = f"0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, {TAKEN}"

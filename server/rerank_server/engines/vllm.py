@@ -276,7 +276,7 @@ def _import_model(architectures: Sequence[str]) -> None:
     """Have vLLM look at the model's class in this process.
 
     It would start another one for that, lest CUDA be initialised before a fork, and import all of
-    itself anew there. Engines are no forks of ours, and none of these classes touches CUDA.
+    itself anew there. Engines are no forks of ours, and these classes leave CUDA alone.
     """
     for architecture in architectures:
         # What it has as a language model only, it makes a classifier of.
